@@ -1,0 +1,1 @@
+"""What the user types: one file per subcommand, and the frame around them."""

@@ -1,0 +1,199 @@
+"""The command group, and the frame that turns errors and signals into exit statuses."""
+
+import importlib
+import os
+import signal
+import sys
+from types import TracebackType
+from typing import Any, NoReturn
+
+import click
+
+from mcastctl import __version__
+from mcastctl.model.errors import COULD_NOT_ASK, McastError
+
+COMMANDS = {
+    "send": "Send datagrams to a group.",
+    "listen": "Join groups and print what arrives.",
+    "echo": "Answer each request by unicast.",
+    "ping": "One request, many answers: who hears a group.",
+    "ifaces": "Show the interfaces and their multicast state.",
+    "doctor": "Check that multicast works on this host.",
+}
+"""Each command with its short help, so that `--help` imports none of them."""
+
+EPILOG = """\b
+Examples:
+  mcastctl listen 239.1.1.1:5004                 hear a group
+  mcastctl send 239.1.1.1:5004 hello             send to it
+  mcastctl ping 239.1.1.1:5004                   who runs 'mcastctl echo' there?
+  mcastctl listen '[ff15::42%eth0]:5004' -c 1 -T 5s -q && echo alive
+  mcastctl doctor --self-test                    does multicast work here?
+\b
+Exit status: 0 yes, 1 no, 2 could not ask. Settings: MCASTCTL_<COMMAND>_<OPTION>
+in the environment, [command] sections in $XDG_CONFIG_HOME/mcastctl/config.toml."""
+
+
+class UsageProblem(McastError):
+    """A command line that names what does not exist."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is used, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"mcastctl.cli.{cmd_name}").command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the one that was meant."""
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "see 'mcastctl --help'"
+            raise UsageProblem(f"no such command '{args[0]}'", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        python = ".".join(map(str, sys.version_info[:3]))
+        click.echo(f"mcastctl {__version__} (Python {python}, {sys.platform})")
+        ctx.exit(0)
+
+
+@click.group(
+    cls=LazyGroup,
+    name="mcastctl",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "MCASTCTL",
+        "max_content_width": 100,
+    },
+    help="Send, hear, answer and explain IP multicast.",
+    epilog=EPILOG,
+)
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Load the configuration before any command parses its options."""
+    from mcastctl.cli import config
+
+    settings = config.load(os.environ, COMMANDS)
+    ctx.default_map = settings.defaults
+    ctx.obj = settings
+
+
+def main() -> NoReturn:
+    """Run the command line and end with its exit status."""
+    _reserve_standard_descriptors()
+    sys.excepthook = _report_internal_error
+    status = run(sys.argv[1:])
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        status = 128 + signal.SIGPIPE
+    except OSError as error:
+        _fail(f"cannot write to standard output: {(error.strerror or '').lower()}", "free the disk")
+        status = COULD_NOT_ASK
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the exit would fail to flush it again
+    if status > 128:
+        _die_of(status - 128)
+    sys.exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; above 128 a signal number is meant."""
+    try:
+        status = cli.main(args=arguments, prog_name="mcastctl", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return COULD_NOT_ASK
+    except click.ClickException as error:
+        _fail(*_explain(error))
+    except McastError as error:
+        _fail(error.message, error.hint)
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    return COULD_NOT_ASK
+
+
+def _explain(error: click.ClickException) -> tuple[str, str]:
+    """Return message and hint of an error click found in the command line."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "mcastctl"
+    message = error.format_message().rstrip(".")
+    for mark in (" Did you mean ", " (Possible options: ", " (Did you mean "):
+        head, found, suggestion = message.partition(mark)
+        if found:
+            return head.rstrip(". "), f"did you mean {suggestion.rstrip('?).')}?"
+    return message[:1].lower() + message[1:], f"see '{path} --help'"
+
+
+def _fail(message: str, hint: str) -> None:
+    from mcastctl.output.escape import escape
+    from mcastctl.output.stream import notice
+
+    notice(f"mcastctl: error: {escape(message)}")
+    notice(f"hint: {escape(hint)}")
+
+
+def _reserve_standard_descriptors() -> None:
+    """Open /dev/null on closed descriptors 0 to 2: a socket there would become 'stdout'."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _report_internal_error(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Keep an unforeseen error from looking like the answer 'no' (Python would exit 1)."""
+    if any(one.startswith("-vv") for one in sys.argv):
+        sys.__excepthook__(kind, error, trace)
+    _fail(
+        f"internal error: {kind.__name__}: {error}", "this is a bug; -vv shows where, please report"
+    )
+    os._exit(COULD_NOT_ASK)
+
+
+def _die_of(number: int) -> NoReturn:
+    """End by the signal itself, so that the shell sees a true signal death."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+def command_table() -> dict[str, Any]:
+    """Return every command by name (for the generators of man pages and completions)."""
+    context = click.Context(cli)
+    return {name: cli.get_command(context, name) for name in COMMANDS}

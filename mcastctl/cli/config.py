@@ -1,0 +1,103 @@
+"""The configuration file: defaults per command, and names for endpoints.
+
+    [groups]
+    video = "239.1.1.1:5004"
+
+    [listen]
+    iface = ["eth0"]
+
+Read from $XDG_CONFIG_HOME/mcastctl/config.toml (~/.config without it), never from the
+current directory. Options given on the command line or in the environment win.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mcastctl.model.errors import McastError
+
+MAX_SIZE = 1024 * 1024
+"""Bytes of the largest file that is read."""
+
+
+class ConfigError(McastError):
+    """A configuration file that cannot be used."""
+
+
+class Settings(NamedTuple):
+    """What the file says: `defaults` per command and parameter, `groups` by name."""
+
+    defaults: dict[str, dict[str, Any]]
+    groups: dict[str, str]
+
+
+def path(environ: Mapping[str, str]) -> Path | None:
+    """Return where the file would be, None without a home."""
+    base = environ.get("XDG_CONFIG_HOME")
+    if base and base.startswith("/"):
+        return Path(base) / "mcastctl" / "config.toml"
+    home = environ.get("HOME")
+    return Path(home) / ".config" / "mcastctl" / "config.toml" if home else None
+
+
+def load(environ: Mapping[str, str], commands: Iterable[str]) -> Settings:
+    """Return the settings; empty when there is no file. Raises ConfigError."""
+    where = path(environ)
+    if where is None or not where.is_file():
+        return Settings({}, {})
+    try:
+        with where.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {where}: {(error.strerror or '').lower()}", hint="mend its permissions"
+        ) from error
+    if len(data) > MAX_SIZE:
+        raise ConfigError(f"{where} is larger than 1 MiB", hint="keep only settings in it")
+    return parse(data, str(where), commands)
+
+
+def parse(data: bytes, where: str, commands: Iterable[str]) -> Settings:
+    """Return the settings of a file's bytes."""
+    import tomllib  # only when there is a file
+
+    try:
+        table = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}", hint="mend the file") from error
+    groups = table.pop("groups", {})
+    known = set(commands)
+    for name, section in table.items():
+        if name not in known or not isinstance(section, dict):
+            raise ConfigError(
+                f"{where} has a section '{name}' that means nothing",
+                hint=f"sections are groups, {', '.join(sorted(known))}",
+            )
+    if not isinstance(groups, dict) or not all(isinstance(one, str) for one in groups.values()):
+        raise ConfigError(
+            f"{where}: [groups] holds something that is no text",
+            hint='write names like video = "239.1.1.1:5004"',
+        )
+    return Settings({name: _spelled(section) for name, section in table.items()}, groups)
+
+
+def _spelled(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the section as the option parser expects it: option names, values as text."""
+    return {name.replace("-", "_"): _value(value) for name, value in section.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_value(one) for one in value]
+    return value if isinstance(value, bool) else str(value)
+
+
+def check(section: Mapping[str, Any], command: str, parameters: Iterable[str]) -> None:
+    """Raise ConfigError for a setting that `command` does not have."""
+    known = set(parameters)
+    for name in section:
+        if name not in known:
+            raise ConfigError(
+                f"the configuration sets '{name}' for {command}, which has no such option",
+                hint=f"see 'mcastctl {command} --help'",
+            )

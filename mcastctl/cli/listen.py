@@ -1,0 +1,149 @@
+"""`mcastctl listen`: join groups, print what arrives, and judge it."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from mcastctl.cli import options, run
+from mcastctl.cli import params as p
+from mcastctl.model.endpoint import format_endpoint
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, ValueRangeError, VerdictError
+from mcastctl.model.limits import Limits
+from mcastctl.model.records import Datagram, Notice, Record
+from mcastctl.model.verdict import Expectation
+from mcastctl.net import listener, nic, receiver
+from mcastctl.net.loop import Loop
+from mcastctl.output.sinks import open_sink
+
+EXAMPLES = """
+mcastctl listen 239.1.1.1:5004                          join, print each datagram
+mcastctl listen 192.0.2.9@232.1.1.1:5004 -i eth0        only from that source (SSM)
+mcastctl listen '[ff02::123%eth0]:7645' 224.0.0.123:7645
+mcastctl listen rtp://239.1.1.1:5004 -q --interval 1s   loss, reordering, jitter
+mcastctl listen 239.1.1.1:5004 -o raw | mpv -           feed a player
+mcastctl listen 239.1.1.1:5004 -c 1 -T 5s -q && echo alive
+mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
+"""
+
+
+@click.command(
+    "listen",
+    cls=options.Command,
+    examples=EXAMPLES,
+    help="Join groups, print what arrives, and judge it: exit 0 as expected, 1 not, 2 not asked.",
+)
+@click.argument("endpoints", type=p.ENDPOINT, nargs=-1, required=True)
+@options.iface("Interface to join on; repeat for several.")
+@options.port
+@options.source
+@options.family
+@options.limits
+@click.option("--idle", type=p.TIME, help="Stop after this much silence.")
+@click.option("--interval", type=p.TIME, help="Report what was heard this often.")
+@click.option("--expect", type=p.COUNT, help="At least N datagrams must come.")
+@click.option("--expect-none", is_flag=True, help="Nothing may come.")
+@click.option("--expect-from", type=p.ADDRESS, multiple=True, help="This sender must be heard.")
+@click.option("--max-loss", type=p.PERCENT, help="Most loss allowed, of each stream.")
+@click.option("--max-jitter", type=p.TIME, help="Most jitter allowed.")
+@click.option("--rcvbuf", type=p.SIZE, default=receiver.DEFAULT_BUFFER, help="Receive buffer.")
+@click.option("--exec", "exec_command", help="Run CMD for each datagram, payload on its stdin.")
+@options.output("dots=BYTES")
+@options.dumps
+def command(**given: Any) -> int:
+    """Translate the options, listen, and judge."""
+    endpoints = options.complete(
+        given["endpoints"],
+        port=given["port"],
+        source=given["source"],
+        ipv4=given["ipv4"],
+        ipv6=given["ipv6"],
+    )
+    expectation = _expectation(given)
+    name = options.output_format(given["output"], given["as_json"], ("dots=",))
+    sink = open_sink(
+        name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
+    )
+    argv = _argv(given["exec_command"])
+    interfaces = [nic.find(one) for one in given["iface"]]
+    wanted = receiver.subscriptions(endpoints, interfaces)
+    listening = listener.Listening(endpoints, wanted, given["rcvbuf"])
+    limits = Limits(
+        time.monotonic_ns(),
+        count=expectation.enough,
+        timeout_s=given["timeout"],
+        idle_s=given["idle"],
+    )
+
+    def records(loop: Loop) -> Iterator[Record]:
+        heard = listening.records(loop, limits, given["interval"])
+        return heard if argv is None else _with_children(heard, argv, name, loop)
+
+    status = run.stream(
+        "listen",
+        [format_endpoint(one) for one in endpoints],
+        sink,
+        records,
+        lambda: _outcome(listening, limits, expectation),
+    )
+    listening.close()
+    return status
+
+
+def _argv(command: str | None) -> list[str] | None:
+    if command is None:
+        return None
+    from mcastctl.net import children
+
+    return children.parse(command)
+
+
+def _with_children(
+    heard: Iterator[Record], argv: list[str], name: str, loop: Loop
+) -> Iterator[Record]:
+    """Run a child for each datagram; its output joins ours where that is text."""
+    from mcastctl.net.children import Children
+
+    pool = Children(argv, stdout=1 if name == "text" else 2)
+    pool.attach(loop)
+    for record in heard:
+        yield record
+        if isinstance(record, Datagram):
+            pool.run(record)
+        pool.poll()
+    pool.finish()
+    if pool.refused or pool.failed:
+        text = f"--exec: {pool.failed} failed, {pool.refused} left out of {pool.started} started"
+        yield Notice(time.time_ns(), "warning", "exec", text, "children must keep up and exit 0")
+
+
+def _outcome(listening: listener.Listening, limits: Limits, wanted: Expectation) -> run.Outcome:
+    fields = listening.summary()
+    try:
+        unmet = wanted.unmet(listening.statistics)
+        status = NO if unmet else YES
+    except VerdictError as error:
+        unmet = [error.message]
+        status = COULD_NOT_ASK
+    return run.Outcome(limits.reason or "error", {**fields, "unmet": unmet}, status)
+
+
+def _expectation(given: dict[str, Any]) -> Expectation:
+    positive = given["count"] or given["expect"] or given["expect_from"]
+    quality = given["max_loss"] is not None or given["max_jitter"] is not None
+    if given["expect_none"] and (positive or quality):
+        raise ValueRangeError(
+            "--expect-none contradicts the other expectations", hint="keep one kind"
+        )
+    bounded = given["timeout"] is not None or given["idle"] is not None
+    enough = given["count"] or (None if bounded or given["expect_none"] else given["expect"])
+    jitter = given["max_jitter"]
+    return Expectation(
+        enough,
+        given["expect"],
+        given["expect_none"],
+        given["expect_from"],
+        given["max_loss"],
+        None if jitter is None else jitter * 1e3,
+    )

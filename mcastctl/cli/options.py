@@ -1,0 +1,162 @@
+"""Option bundles: one letter, one meaning, spelled the same in every command."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from mcastctl.cli import config
+from mcastctl.cli import params as p
+from mcastctl.model.endpoint import Endpoint, with_sources
+from mcastctl.model.errors import AddressError, ValueRangeError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command whose configuration section is checked and whose examples come first."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse settings this command does not have, then parse."""
+        if ctx.default_map and not ctx.resilient_parsing:
+            names = [param.name or "" for param in self.params]
+            config.check(ctx.default_map, self.name or "", names)
+        return super().parse_args(ctx, args)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description and then the examples, before any option."""
+        super().format_help_text(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+class IfaceOption(click.Option):
+    """-i, with tcpdump's neighbour ping's -I as an alias that help keeps quiet about."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Leave the alias out."""
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace("-I, ", "").replace(", -I", ""), record[1])
+
+
+def bundle(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that adds all options in the order given."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def iface(help_text: str) -> Callable[[F], F]:
+    """Return the -i option."""
+    return click.option(
+        "-i", "-I", "--iface", "iface", cls=IfaceOption, type=p.IFACE, multiple=True, help=help_text
+    )
+
+
+def output(*extra_formats: str) -> Callable[[F], F]:
+    """Return the options of everything that prints."""
+    formats = ", ".join((*_FORMATS, *extra_formats))
+    return bundle(
+        click.option("-o", "--output", "output", metavar="FORMAT", help=f"Print as {formats}."),
+        click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON (-o json)."),
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help="Colour what people read.",
+        ),
+        click.option("-n", "--numeric", is_flag=True, hidden=True, help="Numeric (the default)."),
+        click.option("-q", "--quiet", count=True, help="Only the summary; -qq only the status."),
+        click.option("-v", "--verbose", count=True, help="Tell decisions; -vv also for bugs."),
+    )
+
+
+_FORMATS = ("text", "json", "jsonl", "hex", "raw")
+
+dumps = bundle(
+    click.option("-x", "detail", flag_value="x", help="Dump each payload in hex."),
+    click.option("-X", "detail", flag_value="X", help="Dump in hex and ASCII."),
+    click.option("-A", "detail", flag_value="A", help="Dump in ASCII."),
+)
+
+family = bundle(
+    click.option("-4", "--ipv4", "ipv4", is_flag=True, help="Only the IPv4 endpoints."),
+    click.option("-6", "--ipv6", "ipv6", is_flag=True, help="Only the IPv6 endpoints."),
+)
+
+port = click.option("-p", "--port", type=p.PORT, help="UDP port of endpoints without one.")
+
+source = click.option(
+    "-S",
+    "--source",
+    type=p.SOURCE,
+    multiple=True,
+    help="Only from this sender (SSM); '!ADDR' excludes it.",
+)
+
+limits = bundle(
+    click.option("-c", "--count", type=p.COUNT, help="Stop after this many."),
+    click.option("-T", "--timeout", type=p.TIME, help="Stop after this time in all."),
+)
+
+egress = bundle(
+    click.option("-t", "--ttl", type=p.TTL, default=1, show_default=True, help="TTL or hop limit."),
+    click.option("-L", "--no-loop", is_flag=True, help="Listeners on this host do not hear it."),
+    click.option("-Q", "--dscp", type=p.DSCP, default=0, help="DSCP: 0-63, ef, af41, cs5 ..."),
+    click.option("--bind", type=p.BIND, default=(None, None), help="Source address and port."),
+)
+
+
+def complete(
+    endpoints: tuple[Endpoint, ...] | list[Endpoint],
+    *,
+    port: int | None,
+    source: tuple[tuple[str, bool], ...] = (),
+    ipv4: bool = False,
+    ipv6: bool = False,
+) -> list[Endpoint]:
+    """Return the endpoints with port and sources filled in, of the families asked for."""
+    chosen = [
+        one
+        for one in endpoints
+        if ipv4 == ipv6 or (ipv4 and one.family == 4) or (ipv6 and one.family == 6)
+    ]
+    if not chosen:
+        version = 4 if ipv4 else 6
+        raise AddressError(
+            f"-{version} leaves none of the endpoints", hint=f"name an IPv{version} group"
+        )
+    completed = []
+    for one in chosen:
+        number = one.port or port
+        if number is None:
+            raise AddressError(
+                f"no port for {one.group}", hint=f"write {_with_port(one)}, or add -p PORT"
+            )
+        completed.append(with_sources(one._replace(port=number), source))
+    return completed
+
+
+def _with_port(endpoint: Endpoint) -> str:
+    return f"[{endpoint.group}]:PORT" if endpoint.family == 6 else f"{endpoint.group}:PORT"
+
+
+def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
+    """Return the format asked for; `extra` are the command's own."""
+    name = output or ("json" if as_json else "text")
+    if as_json and name not in ("json", "jsonl"):
+        raise ValueRangeError(f"-j and -o {name} contradict each other", hint="keep one of them")
+    if name not in _FORMATS and not name.startswith(extra or "\0"):
+        known = ", ".join(_FORMATS + extra)
+        raise ValueRangeError(f"'{name}' is not an output format", hint=f"use {known}")
+    return name

@@ -1,0 +1,121 @@
+"""Parameter types: text of the command line to values, with errors that teach."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from mcastctl.model import units
+from mcastctl.model.endpoint import Endpoint, parse, parse_port, parse_source
+from mcastctl.model.errors import McastError
+
+
+class Parsed(click.ParamType):
+    """A parameter read by one of the model's parsers; `name` is its metavar."""
+
+    def __init__(self, name: str, parser: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parser = parser
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text; values that are parsed already (defaults) pass."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parser(value)
+        except McastError as error:
+            error.message = f"{_spelling(param)}: {error.message}"
+            raise
+
+
+class EndpointType(Parsed):
+    """An endpoint, or its name in the configuration."""
+
+    def __init__(self, *, unicast: bool = False) -> None:
+        super().__init__("endpoint", lambda text: parse(text, unicast=unicast))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Look a configured name up, then parse."""
+        settings = ctx.find_root().obj if ctx is not None else None
+        if isinstance(value, str) and settings is not None and value in settings.groups:
+            value = settings.groups[value]
+        if isinstance(value, Endpoint):
+            return value
+        return self._parser(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the configured names."""
+        import os
+
+        from mcastctl.cli import config
+        from mcastctl.cli.app import COMMANDS
+
+        groups = config.load(os.environ, COMMANDS).groups
+        return [CompletionItem(name) for name in groups if name.startswith(incomplete)]
+
+
+class IfaceType(click.ParamType):
+    """An interface by name, index or address; looked up only when the command runs."""
+
+    name = "iface"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer the interface names, with the index as help."""
+        import socket
+
+        return [
+            CompletionItem(name, help=f"index {index}")
+            for index, name in socket.if_nameindex()
+            if name.startswith(incomplete)
+        ]
+
+
+def _spelling(param: click.Parameter | None) -> str:
+    if param is None:
+        return "value"
+    longest: str = max(param.opts, key=len)
+    return longest
+
+
+def whole(name: str, what: str, low: int, high: int) -> Parsed:
+    """Return the type of a whole number in a range."""
+    return Parsed(name, lambda text: units.parse_whole(text, what, low, high))
+
+
+def parse_bind(text: str) -> tuple[str | None, int | None]:
+    """Parse '[ADDR][:PORT]': '10.0.0.1', ':4000', '10.0.0.1:4000', '[fe80::1]:4000'."""
+    from mcastctl.model.address import canonical
+
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+    elif text.count(":") > 1:
+        host, rest = text, ""
+    else:
+        host, _, rest = text.partition(":")
+        rest = f":{rest}" if _ else ""
+    if rest and not rest.startswith(":"):
+        raise units.ValueRangeError(f"'{text}' is no address and port", hint="write ADDR:PORT")
+    port = parse_port(rest[1:]) if rest else None
+    return (canonical(host.partition("%")[0]) if host else None), port
+
+
+ENDPOINT = EndpointType()
+ANY_ENDPOINT = EndpointType(unicast=True)
+IFACE = IfaceType()
+PORT = Parsed("port", parse_port)
+SOURCE = Parsed("addr", parse_source)
+ADDRESS = Parsed("addr", lambda text: parse_source(text)[0])
+TIME = Parsed("time", units.parse_time)
+SIZE = Parsed("size", units.parse_size)
+RATE = Parsed("rate", units.parse_rate)
+PERCENT = Parsed("pct", units.parse_percent)
+DSCP = Parsed("dscp", units.parse_dscp)
+HEX = Parsed("hex", units.parse_hex)
+BIND = Parsed("[addr][:port]", parse_bind)
+COUNT = whole("n", "count", 1, 2**63)
+TTL = whole("ttl", "TTL", 0, 255)

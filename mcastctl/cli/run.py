@@ -1,0 +1,62 @@
+"""The frame of a streaming command: start line, records, summary, exit status."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from mcastctl import __version__
+from mcastctl.model.errors import COULD_NOT_ASK, McastError
+from mcastctl.model.records import Notice, Record, Report, Start
+from mcastctl.net.loop import Loop
+from mcastctl.output.sinks import Sink
+
+_SIGPIPE = 13
+
+
+class Outcome(NamedTuple):
+    """How a run ended: why, the fields of its summary, and the status it deserves."""
+
+    reason: str
+    fields: dict[str, object]
+    status: int
+
+
+def stream(
+    command: str,
+    endpoints: list[str],
+    sink: Sink,
+    records: Callable[[Loop], Iterator[Record]],
+    outcome: Callable[[], Outcome],
+) -> int:
+    """Print what `records` yields between start and summary; return the exit status.
+
+    `outcome` is asked when nothing more comes, whatever ended it: limits, a signal, a reader
+    that went away, a full disk. A signal's status is 128 and its number.
+    """
+    failed: McastError | None = None
+    broken = False
+    with Loop(before_wait=sink.flush) as loop:
+        try:
+            sink.write(Start(time.time_ns(), __version__, command, endpoints))
+            for record in records(loop):
+                sink.write(record)
+            sink.flush()
+        except BrokenPipeError:
+            broken = True
+        except McastError as error:
+            failed = error
+        reason, fields, status = outcome()
+        if loop.stopped_by is not None:
+            reason, status = "signal", 128 + loop.stopped_by
+        if failed is not None:
+            reason, status = "error", COULD_NOT_ASK
+            sink.write(Notice(time.time_ns(), "error", "failed", failed.message, failed.hint))
+        if broken:
+            reason, status = "broken-pipe", 128 + _SIGPIPE
+        fields = {"reason": reason, **fields, "exit_status": status}
+        try:
+            sink.write(Report(time.time_ns(), "summary", fields))
+            sink.close()
+        except BrokenPipeError:
+            status = 128 + _SIGPIPE
+        return status

@@ -1,0 +1,163 @@
+"""`mcastctl send`: data to one or many groups."""
+
+import os
+import time
+from typing import Any
+
+import click
+
+from mcastctl.cli import options, run
+from mcastctl.cli import params as p
+from mcastctl.model import probe
+from mcastctl.model.address import is_multicast
+from mcastctl.model.endpoint import Endpoint, format_endpoint
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, AddressError, PayloadError
+from mcastctl.net import nic, payloads, sender
+from mcastctl.net.transmission import Pace, Transmission
+from mcastctl.output.sinks import open_sink
+
+EXAMPLES = """
+echo hello | mcastctl send 239.1.1.1:5004        a line a datagram; replies are printed
+mcastctl send 239.1.1.1:5004 hello -c 5          five times, one a second
+mcastctl send '[ff15::42%eth0]:5004' hello       the zone names the interface
+mcastctl send 239.1.1.1:5004 tick --interval 1s --bind :4000
+mcastctl send 239.1.1.1:5004 --probe --pps 1k -s 1200 -T 10s -t 8
+mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
+"""
+
+
+@click.command(
+    "send",
+    cls=options.Command,
+    examples=EXAMPLES,
+    help="Send datagrams to a group: DATA, --probe, --file, --hex, or standard input.",
+)
+@click.argument("endpoint", type=p.ANY_ENDPOINT, nargs=1)
+@click.argument("data", required=False)
+@click.option("--file", "file", help="Send a file ('-': standard input) in datagrams of -s.")
+@click.option("--hex", "hex_data", type=p.HEX, help="Send these bytes.")
+@click.option("--probe", is_flag=True, help="Send numbered, time-stamped datagrams of -s.")
+@click.option("--raw-stdin", is_flag=True, help="Standard input: a read a datagram.")
+@click.option("-s", "--size", type=p.whole("bytes", "size", 0, 65527), help="Bytes a datagram.")
+@options.limits
+@click.option("--interval", type=p.TIME, help="Time between rounds (1s with -c and no rate).")
+@click.option("--pps", type=p.RATE, help="Datagrams per second, over all groups.")
+@click.option("-b", "--bitrate", type=p.RATE, help="Payload bits per second.")
+@click.option("--flood", is_flag=True, help="As fast as it goes.")
+@options.egress
+@options.iface("Interface to send by; repeat for several.")
+@options.port
+@options.family
+@click.option("--unicast", is_flag=True, help="Allow an ordinary address.")
+@click.option("--wait", type=p.TIME, default=0.0, help="Hear replies this long afterwards.")
+@options.output()
+@options.dumps
+def command(**given: Any) -> int:
+    """Translate the options, send, and say how it went."""
+    endpoint = _endpoint(given)
+    _require_one_source_of_data(given)
+    pace = _pace(given)
+    source, source_port = given["bind"]
+    way = sender.Egress(given["ttl"], not given["no_loop"], given["dscp"], source, source_port)
+    interfaces = [nic.find(name) for name in given["iface"]]
+    name = options.output_format(given["output"], given["as_json"])
+    sink = open_sink(
+        name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
+    )
+    trace = given["quiet"] == 0 and (name in ("json", "jsonl") or given["verbose"] > 0)
+    pairs = sender.open_all(sender.targets([endpoint], interfaces), way)
+    content = _payloads(given, len(pairs), pace)
+    sending = Transmission(pairs, content, pace, trace=trace)
+    started = time.monotonic_ns()
+    deadline = None if given["timeout"] is None else started + given["timeout"] * 1e9
+
+    def outcome() -> run.Outcome:
+        return _outcome(sending, (time.monotonic_ns() - started) / 1e9)
+
+    return run.stream(
+        "send",
+        [format_endpoint(endpoint)],
+        sink,
+        lambda loop: sending.run(loop, deadline, given["wait"] * 1e9),
+        outcome,
+    )
+
+
+def _endpoint(given: dict[str, Any]) -> Endpoint:
+    endpoint: Endpoint = options.complete(
+        [given["endpoint"]], port=given["port"], ipv4=given["ipv4"], ipv6=given["ipv6"]
+    )[0]
+    if not given["unicast"] and not is_multicast(endpoint.group):
+        raise AddressError(
+            f"{endpoint.group} is not a multicast group",
+            hint="groups lie in 224.0.0.0/4 and ff00::/8; --unicast allows an ordinary address",
+        )
+    return endpoint
+
+
+def _require_one_source_of_data(given: dict[str, Any]) -> None:
+    sources = {
+        "DATA": given["data"] is not None,
+        "--file": given["file"] is not None,
+        "--hex": given["hex_data"] is not None,
+        "--probe": given["probe"],
+        "--raw-stdin": given["raw_stdin"],
+    }
+    chosen = [name for name, used in sources.items() if used]
+    if len(chosen) > 1:
+        raise PayloadError(f"{' and '.join(chosen)} contradict each other", hint="keep one")
+    if given["probe"] and given["size"] is not None and given["size"] < probe.MIN_SIZE:
+        raise PayloadError(
+            f"-s {given['size']} is too small for a probe",
+            hint=f"a probe takes at least {probe.MIN_SIZE} bytes",
+        )
+
+
+def _pace(given: dict[str, Any]) -> Pace:
+    rates = [name for name in ("interval", "pps", "bitrate") if given[name] is not None]
+    if len(rates) + given["flood"] > 1:
+        raise PayloadError("two rates were given", hint="keep one of --interval --pps -b --flood")
+    repeats = given["count"] is not None or given["timeout"] is not None or given["probe"]
+    own_pace = given["file"] is not None or given["raw_stdin"] or not _has_data(given)
+    if not rates and not given["flood"] and repeats and not own_pace:
+        return Pace(interval_s=1.0)
+    return Pace(interval_s=given["interval"], pps=given["pps"], bitrate=given["bitrate"])
+
+
+def _has_data(given: dict[str, Any]) -> bool:
+    return given["data"] is not None or given["hex_data"] is not None or bool(given["probe"])
+
+
+def _payloads(given: dict[str, Any], targets: int, pace: Pace) -> payloads.Payloads:
+    size, count = given["size"], given["count"]
+    if given["probe"]:
+        return payloads.Probes(size or 64, targets, count, given["ttl"])
+    if _has_data(given):
+        data = given["hex_data"] if given["data"] is None else os.fsencode(given["data"])
+        once = not (pace.limited or given["flood"]) and count is None
+        return payloads.Repeated(data, targets, 1 if once else count)
+    if given["file"] is not None:
+        return payloads.Chunks(_open(given["file"]), size or 1316, targets, count, whole=True)
+    if given["raw_stdin"]:
+        return payloads.Chunks(0, size or 8192, targets, count, whole=False)
+    return payloads.Lines(0, targets, count)
+
+
+def _open(path: str) -> int:
+    if path == "-":
+        return 0
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise PayloadError(
+            f"cannot read {path}: {cause.lower()}", hint="name a file this user may read"
+        ) from error
+
+
+def _outcome(sending: Transmission, elapsed_s: float) -> run.Outcome:
+    fields = sending.summary(elapsed_s)
+    status = YES
+    if fields["refused"]:
+        status = NO if fields["sent"] else COULD_NOT_ASK
+    return run.Outcome(sending.reason, fields, status)

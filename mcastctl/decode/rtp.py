@@ -1,0 +1,49 @@
+"""RTP headers (RFC 3550 section 5.1) and the clock rates of static payload types (RFC 3551)."""
+
+import struct
+from typing import NamedTuple
+
+_HEADER = struct.Struct("!BBHII")
+
+CLOCK_RATES = {
+    **dict.fromkeys((0, 3, 4, 5, 7, 8, 9, 12, 13, 15, 18), 8000),
+    **dict.fromkeys((14, 25, 26, 28, 31, 32, 33, 34), 90000),
+    6: 16000,
+    10: 44100,
+    11: 44100,
+    16: 11025,
+    17: 22050,
+}
+"""RTP timestamp units per second by payload type (RFC 3551 tables 4 and 5)."""
+
+
+class Rtp(NamedTuple):
+    """The fields of one RTP header that statistics need."""
+
+    payload_type: int
+    seq: int
+    timestamp: int
+    ssrc: int
+
+
+def decode(payload: bytes) -> Rtp | None:
+    """Return the RTP header when the bytes can be one, else None. Total on any bytes.
+
+    Version, contributing-source list, extension and padding must fit the length, and the
+    payload type must not be one RTCP would show there (RFC 5761 section 4).
+    """
+    if len(payload) < 12 or payload[0] >> 6 != 2:
+        return None
+    first, second, seq, timestamp, ssrc = _HEADER.unpack_from(payload)
+    payload_type = second & 0x7F
+    if not (payload_type < 35 or payload_type >= 96):
+        return None
+    body = 12 + 4 * (first & 0x0F)
+    if first & 0x10:
+        if len(payload) < body + 4:
+            return None
+        body += 4 + 4 * int.from_bytes(payload[body + 2 : body + 4], "big")
+    padding = payload[-1] if first & 0x20 else 0
+    if body + padding > len(payload) or (first & 0x20 and padding == 0):
+        return None
+    return Rtp(payload_type, seq, timestamp, ssrc)

@@ -1,0 +1,116 @@
+"""Group addresses: family, scope, and what the number alone says about a group.
+
+Addresses travel as canonical text ('239.1.1.1', 'ff02::123') without a zone; the zone is
+an interface and is kept beside the address.
+"""
+
+import ipaddress
+
+from mcastctl.model.errors import AddressError
+
+INTERFACE_LOCAL = 1
+LINK_LOCAL = 2
+"""IPv6 multicast scopes (RFC 4291 section 2.7, RFC 7346)."""
+
+_SSM4 = ipaddress.IPv4Network("232.0.0.0/8")
+_LOCAL_CONTROL = ipaddress.IPv4Network("224.0.0.0/24")
+
+
+def canonical(text: str) -> str:
+    """Return the canonical spelling of an IPv4 or IPv6 address given without a zone.
+
+    Raises AddressError; nothing that only inet_aton would accept passes.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise AddressError(
+            f"'{text}' is not an IP address",
+            hint="write a group such as 239.1.1.1:5004 or [ff15::42]:5004",
+        ) from None
+
+
+def family(address: str) -> int:
+    """Return 4 or 6 for a canonical address."""
+    return 6 if ":" in address else 4
+
+
+def is_multicast(address: str) -> bool:
+    """Tell whether a canonical address is a group (RFC 5771, RFC 4291 section 2.7)."""
+    return ipaddress.ip_address(address).is_multicast
+
+
+def scope6(group: str) -> int | None:
+    """Return the scope nibble of an IPv6 group, None for IPv4."""
+    if family(group) == 4:
+        return None
+    return ipaddress.IPv6Address(group).packed[1] & 0x0F
+
+
+def keeps_zone(group: str) -> bool:
+    """Tell whether a scope id belongs into the socket address of this group.
+
+    Only interface-local and link-local groups are ambiguous without one (RFC 4007); a wider
+    group takes the zone as a choice of interface and nothing more.
+    """
+    return scope6(group) in (INTERFACE_LOCAL, LINK_LOCAL)
+
+
+def is_link_local(group: str) -> bool:
+    """Tell whether routers never forward this group whatever its TTL."""
+    if family(group) == 4:
+        return ipaddress.IPv4Address(group) in _LOCAL_CONTROL
+    return keeps_zone(group)
+
+
+def is_ssm(group: str) -> bool:
+    """Tell whether the group lies in a source-specific range.
+
+    232/8 (RFC 4607 section 1) and ff3x::/32 (section 1; the P and T flags of RFC 3306 with
+    prefix length and prefix zero). ff12:: has only T set and is an ordinary transient group.
+    """
+    if family(group) == 4:
+        return ipaddress.IPv4Address(group) in _SSM4
+    packed = ipaddress.IPv6Address(group).packed
+    return packed[0] == 0xFF and packed[1] >> 4 == 3 and packed[2:4] == b"\0\0"
+
+
+def advance(group: str, by: int) -> str | None:
+    """Return the address `by` places after `group`, None when it is no group any more."""
+    start = ipaddress.ip_address(group)
+    try:
+        moved = start + by
+    except ipaddress.AddressValueError:
+        return None
+    return str(moved) if moved.is_multicast else None
+
+
+def block(group: str, length: int) -> tuple[str, int]:
+    """Return first address and size of the block of prefix `length` that holds `group`."""
+    network = ipaddress.ip_network(f"{group}/{length}", strict=False)
+    return str(network.network_address), network.num_addresses
+
+
+def remarks(group: str, *, with_sources: bool) -> list[tuple[str, str, str]]:
+    """Return (code, text, hint) for each trap the group's number alone reveals.
+
+    The kernel joins all of these without a word; receivers then wait in vain.
+    """
+    found = []
+    if is_ssm(group) and not with_sources:
+        found.append(
+            (
+                "ssm-without-source",
+                f"{group} is source-specific: routers forward it only to hosts that name a source",
+                f"name the sender: SRC@{group}",
+            )
+        )
+    if group == "224.0.0.0" or scope6(group) in (0, 0xF):
+        found.append(
+            (
+                "reserved-group",
+                f"{group} is reserved and must not carry traffic",
+                "choose a group from 239.0.0.0/8 or ff15::/16",
+            )
+        )
+    return found

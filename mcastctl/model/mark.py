@@ -1,0 +1,27 @@
+"""What a payload says of itself: the numbered stream it belongs to, if any."""
+
+from typing import NamedTuple
+
+PROBE, RTP, MPEGTS, PLAIN = "probe", "rtp", "mpegts", "plain"
+
+
+class Mark(NamedTuple):
+    """The place of one datagram in its stream.
+
+    `ident` tells streams on the same addresses apart (probe stream id, RTP SSRC). `seq` is
+    the datagram's number, None for kinds without one. `stamp` is the sender's clock: send
+    time in ns for probes, RTP timestamp for RTP, where `rate` is its ticks per second if the
+    payload type fixes it. `counters` are (pid, continuity counter, discontinuity) of each
+    transport packet of MPEG-TS.
+    """
+
+    kind: str
+    ident: int = 0
+    seq: int | None = None
+    stamp: int = 0
+    rate: int | None = None
+    counters: tuple[tuple[int, int, bool], ...] = ()
+
+
+NO_MARK = Mark(PLAIN)
+"""The mark of a payload that carries no numbers."""

@@ -1,0 +1,198 @@
+"""The records that sources yield and sinks print, one type per kind of event.
+
+`to_dict` gives the JSON form: flat, snake_case, unit in the name, times as seconds since
+the epoch. Within a schema number keys are only ever added.
+"""
+
+import base64
+from typing import NamedTuple, Protocol
+
+from mcastctl.model.mark import NO_MARK, Mark
+
+SCHEMA = 1
+
+
+class Record(Protocol):
+    """Anything a sink can write."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+
+
+def seconds(ns: int) -> float:
+    """Return nanoseconds since the epoch as seconds, to the microsecond."""
+    return round(ns / 1e9, 6)
+
+
+def payload_field(payload: bytes) -> dict[str, object]:
+    """Return `payload` for printable UTF-8 (with tab and line ends), else `payload_b64`."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.translate({9: None, 10: None, 13: None}).isprintable():
+        return {"payload": text}
+    return {"payload_b64": base64.b64encode(payload).decode()}
+
+
+class Start(NamedTuple):
+    """The first line of every stream: what runs and what it was asked for."""
+
+    ts_ns: int
+    version: str
+    command: str
+    endpoints: list[str]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {
+            "type": "start",
+            "ts": seconds(self.ts_ns),
+            "schema": SCHEMA,
+            "version": self.version,
+            "command": self.command,
+            "endpoints": self.endpoints,
+        }
+
+
+class Membership(NamedTuple):
+    """A group joined or left on one interface, once per source of a filter.
+
+    `event` is 'joined' or 'left'; `mode` 'any', 'include' or 'exclude'; `rcvbuf_bytes` what
+    the kernel granted, None where nothing is received.
+    """
+
+    ts_ns: int
+    event: str
+    group: str
+    port: int
+    source: str | None
+    mode: str
+    iface: str
+    ifindex: int
+    rcvbuf_bytes: int | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        fields: dict[str, object] = self._asdict()
+        del fields["ts_ns"], fields["event"]
+        return {"type": self.event, "ts": seconds(self.ts_ns), **fields}
+
+
+class Datagram(NamedTuple):
+    """One UDP datagram sent ('tx') or received ('rx').
+
+    `ts_ns` is the kernel's receive time where it gives one, `length` the true payload length
+    in bytes, `ttl` the TTL or hop limit on arrival (None when unknown).
+    """
+
+    ts_ns: int
+    direction: str
+    iface: str
+    ifindex: int
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    ttl: int | None
+    dscp: int | None
+    length: int
+    payload: bytes
+    mark: Mark = NO_MARK
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        fields: dict[str, object] = {
+            "type": "datagram",
+            "ts": seconds(self.ts_ns),
+            "direction": self.direction,
+            "iface": self.iface,
+            "ifindex": self.ifindex,
+            "src": self.src,
+            "sport": self.sport,
+            "dst": self.dst,
+            "dport": self.dport,
+            "ttl": self.ttl,
+            "dscp": self.dscp,
+            "length": self.length,
+        }
+        if self.mark.seq is not None:
+            fields["stream"] = f"{self.mark.ident:x}"
+            fields["seq"] = self.mark.seq
+        fields.update(payload_field(self.payload))
+        return fields
+
+
+class Reply(NamedTuple):
+    """One answer to a ping: `kind` says how the request travelled, multicast or unicast."""
+
+    ts_ns: int
+    responder: str
+    port: int
+    seq: int
+    rtt_ns: int
+    hops: int | None
+    kind: str
+    length: int
+    duplicate: bool
+    payload: bytes
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        fields: dict[str, object] = {
+            "type": "reply",
+            "ts": seconds(self.ts_ns),
+            "responder": self.responder,
+            "port": self.port,
+            "seq": self.seq,
+            "rtt_ms": round(self.rtt_ns / 1e6, 6),
+            "hops": self.hops,
+            "kind": self.kind,
+            "length": self.length,
+            "duplicate": self.duplicate,
+        }
+        fields.update(payload_field(self.payload))
+        return fields
+
+
+class Notice(NamedTuple):
+    """Something a person should know: `level` is 'info' or 'warning', `hint` the remedy."""
+
+    ts_ns: int
+    level: str
+    code: str
+    text: str
+    hint: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        fields: dict[str, object] = self._asdict()
+        del fields["ts_ns"]
+        return {"type": "notice", "ts": seconds(self.ts_ns), **fields}
+
+
+class Report(NamedTuple):
+    """Counters of one stretch of time ('interval') or of the whole run ('summary')."""
+
+    ts_ns: int
+    event: str
+    fields: dict[str, object]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {"type": self.event, "ts": seconds(self.ts_ns), **self.fields}
+
+
+class Finding(NamedTuple):
+    """One result of a diagnosis; `severity` is error, warning or info."""
+
+    id: str
+    severity: str
+    title: str
+    evidence: list[str]
+    hint: str
+    where: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {"type": "finding", **self._asdict()}

@@ -1,0 +1,144 @@
+"""Sequence numbers to counts: lost, duplicate, reordered, whatever the order of arrival.
+
+A late number turns a loss into a reordering and a duplicate never hides a loss. Memory is
+bounded: the oldest gaps are forgotten (their numbers stay lost).
+"""
+
+from bisect import bisect_right
+
+NEW, LATE, DUPLICATE, STRAY = "new", "late", "duplicate", "stray"
+
+MAX_RANGES = 4096
+"""Open gaps remembered per stream."""
+MAX_BACK = 1000
+"""How far back a number may lie and still be late rather than a restart."""
+MAX_GAP = 2**32
+"""Largest forward step that counts as loss."""
+
+
+class SequenceTracker:
+    """Exact counters for one stream of `bits`-wide sequence numbers.
+
+    `unique + duplicates + strays` is the number of updates; without restarts
+    `unique + lost` is the span from `first` to `highest`.
+    """
+
+    __slots__ = (
+        "_floor",
+        "_half",
+        "_mask",
+        "_starts",
+        "_stops",
+        "_suspect",
+        "duplicates",
+        "first",
+        "highest",
+        "lost",
+        "reordered",
+        "restarts",
+        "strays",
+        "unique",
+    )
+
+    def __init__(self, bits: int = 64) -> None:
+        self._mask = (1 << bits) - 1
+        self._half = 1 << (bits - 1)
+        self.first = self.highest = -1
+        self.unique = self.lost = self.duplicates = self.reordered = 0
+        self.restarts = self.strays = 0
+        self._starts: list[int] = []  # open gaps, ascending, as [start, stop)
+        self._stops: list[int] = []
+        self._floor = -(1 << 64)  # gaps below this number are forgotten
+        self._suspect: int | None = None
+
+    def update(self, seq: int) -> str:
+        """Account for one arrival; return NEW, LATE, DUPLICATE or STRAY."""
+        if self.unique == 0:
+            return self._start(seq)
+        step = (seq - self.highest) & self._mask
+        if step == 1:
+            self.highest += 1
+            self.unique += 1
+            return NEW
+        if step >= self._half:
+            step -= self._mask + 1
+        if step == 0:
+            self.duplicates += 1
+            return DUPLICATE
+        if 0 < step <= MAX_GAP:
+            return self._skip(step)
+        if -MAX_BACK <= step < 0 or (step < 0 and self.highest + step >= self.first):
+            return self._look_back(self.highest + step)
+        return self._jump(seq)
+
+    def _start(self, seq: int) -> str:
+        self.first = self.highest = seq
+        self.unique += 1
+        return NEW
+
+    def _skip(self, step: int) -> str:
+        self._starts.append(self.highest + 1)
+        self.highest += step
+        self._stops.append(self.highest)
+        self.lost += step - 1
+        self.unique += 1
+        self._bound()
+        return NEW
+
+    def _look_back(self, number: int) -> str:
+        if number < self.first:
+            return self._extend_back(number)
+        if number < self._floor:
+            self.strays += 1  # its gap is forgotten: late or twice, nobody can tell
+            return STRAY
+        at = bisect_right(self._starts, number) - 1
+        if at < 0 or number >= self._stops[at]:
+            self.duplicates += 1
+            return DUPLICATE
+        self._fill(at, number)
+        self.lost -= 1
+        self.reordered += 1
+        self.unique += 1
+        return LATE
+
+    def _fill(self, at: int, number: int) -> None:
+        """Take one number out of the open gap at index `at`."""
+        start, stop = self._starts[at], self._stops[at]
+        pieces = [(a, b) for a, b in ((start, number), (number + 1, stop)) if a < b]
+        self._starts[at : at + 1] = [a for a, _ in pieces]
+        self._stops[at : at + 1] = [b for _, b in pieces]
+        self._bound()
+
+    def _extend_back(self, number: int) -> str:
+        """A number from before the first: the stream began earlier than it seemed."""
+        if number + 1 < self.first:
+            self._starts.insert(0, number + 1)
+            self._stops.insert(0, self.first)
+            self.lost += self.first - number - 1
+        self.first = number
+        self.reordered += 1
+        self.unique += 1
+        self._bound()
+        return LATE
+
+    def _bound(self) -> None:
+        while len(self._starts) > MAX_RANGES:
+            self._floor = max(self._floor, self._stops.pop(0))
+            del self._starts[0]
+
+    def _jump(self, seq: int) -> str:
+        """Far from everything: two in a row are a restart (RFC 3550 appendix A.1)."""
+        if self._suspect == seq:
+            self.restarts += 1
+            self.strays -= 1
+            self._starts.clear()
+            self._stops.clear()
+            self.first = (seq - 1) & self._mask
+            self._floor = -(1 << 64)
+            self.highest = self.first + 1
+            self.unique += 2
+            self._suspect = None
+            return NEW
+        self._suspect = (seq + 1) & self._mask
+        self.strays += 1
+        return STRAY

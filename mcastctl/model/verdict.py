@@ -1,0 +1,63 @@
+"""What a script asked of a listen, and whether it was so."""
+
+from typing import NamedTuple
+
+from mcastctl.model.errors import VerdictError
+from mcastctl.model.stats import Statistics
+
+
+class Expectation(NamedTuple):
+    """The verdict options; None or empty where nothing was asked.
+
+    `enough_at` is the count that both ends the run and is the least that satisfies.
+    """
+
+    enough_at: int | None = None
+    expect: int | None = None
+    expect_none: bool = False
+    expect_from: tuple[str, ...] = ()
+    max_loss_percent: float | None = None
+    max_jitter_ms: float | None = None
+
+    @property
+    def enough(self) -> int | None:
+        """Return the count that ends the run early, None without one."""
+        if self.expect_none:
+            return 1
+        return self.enough_at
+
+    def unmet(self, heard: Statistics) -> list[str]:
+        """Return what was asked and is not so, one phrase each; empty means yes.
+
+        Raises VerdictError when loss or jitter was asked of streams that carry no numbers.
+        """
+        if self.expect_none:
+            return [f"expected nothing, heard {heard.packets}"] if heard.packets else []
+        wanted = max(self.enough_at or 0, self.expect or 0, 1)
+        found = []
+        if heard.packets < wanted:
+            found.append(f"heard {heard.packets} of {wanted} datagrams")
+        sources = {stream.src for stream in heard.streams.values()}
+        found += [f"heard nothing from {one}" for one in self.expect_from if one not in sources]
+        if heard.packets:
+            found += self._unmet_quality(heard)
+        return found
+
+    def _unmet_quality(self, heard: Statistics) -> list[str]:
+        if self.max_loss_percent is None and self.max_jitter_ms is None:
+            return []
+        if not heard.numbered:
+            raise VerdictError(
+                "cannot judge loss or jitter: what was heard carries no sequence numbers",
+                hint="send with 'mcastctl send --probe', RTP or MPEG-TS",
+            )
+        found = []
+        if self.max_loss_percent is not None:
+            worst = max(stream.loss_percent for stream in heard.streams.values())
+            if worst > self.max_loss_percent:
+                found.append(f"lost {worst:.4g} %, allowed {self.max_loss_percent:g} %")
+        if self.max_jitter_ms is not None:
+            jitter_ms = heard.jitter_ns / 1e6
+            if jitter_ms > self.max_jitter_ms:
+                found.append(f"jitter {jitter_ms:.3f} ms, allowed {self.max_jitter_ms:g} ms")
+        return found

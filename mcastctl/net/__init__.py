@@ -1,0 +1,1 @@
+"""Sockets that move data: options, sender, receiver, responder and the loop."""

@@ -1,0 +1,96 @@
+"""Control messages of a received datagram: where, when, with which TTL it arrived.
+
+Sources: ip(7), ipv6(7), socket(7), RFC 3542 section 6.
+"""
+
+import _socket as socket
+import struct
+from typing import NamedTuple
+
+from mcastctl.net.platforms import HERE
+from mcastctl.net.sockopts import Socket
+
+SPACE = 256
+"""Bytes of control buffer that hold everything `request` asks for."""
+
+_INT = struct.Struct("@i")
+_UINT = struct.Struct("@I")
+_TIMESPEC = struct.Struct("@qq")
+_PKTINFO4 = struct.Struct("@I4s4s")
+_PKTINFO6 = struct.Struct("@16sI")
+
+
+class Arrival(NamedTuple):
+    """What the kernel told about one datagram; None (0 for the index) where it did not.
+
+    `local` is the address of this host the kernel would answer from (IPv4 ipi_spec_dst).
+    """
+
+    dst: str | None = None
+    ifindex: int = 0
+    ttl: int | None = None
+    tos: int | None = None
+    ts_ns: int | None = None
+    drops: int | None = None
+    local: str | None = None
+
+
+def request(sock: Socket, version: int) -> None:
+    """Ask the kernel for all of `Arrival` with each datagram."""
+    ip4 = (HERE.ip_pktinfo, HERE.ip_recvttl, HERE.ip_recvtos)
+    ip6 = (HERE.ipv6_recvpktinfo, HERE.ipv6_recvhoplimit, HERE.ipv6_recvtclass)
+    level = socket.IPPROTO_IPV6 if version == 6 else socket.IPPROTO_IP
+    for option in ip6 if version == 6 else ip4:
+        if option is not None:
+            sock.setsockopt(level, option, 1)
+    for option in (HERE.so_timestampns, HERE.so_rxq_ovfl):
+        if option is not None:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def parse(messages: list[tuple[int, int, bytes]]) -> Arrival:
+    """Return what (level, type, data) control messages say; unknown ones are passed over."""
+    dst = ttl = tos = ts_ns = drops = local = None
+    ifindex = 0
+    for level, kind, data in messages:
+        if level == socket.SOL_SOCKET:
+            if kind == HERE.so_timestampns:
+                whole, rest = _TIMESPEC.unpack_from(data)
+                ts_ns = whole * 1_000_000_000 + rest
+            elif kind == HERE.so_rxq_ovfl:
+                drops = _UINT.unpack_from(data)[0]
+        elif level == socket.IPPROTO_IP:
+            if kind == HERE.ip_pktinfo:
+                ifindex, spec, raw = _PKTINFO4.unpack_from(data)
+                dst = socket.inet_ntoa(raw)
+                local = socket.inet_ntoa(spec)
+            elif kind in HERE.ip_ttl_messages:
+                ttl = _INT.unpack_from(data)[0] if len(data) >= 4 else data[0]
+            elif kind in HERE.ip_tos_messages:
+                tos = data[0]
+        elif level == socket.IPPROTO_IPV6:
+            if kind == HERE.ipv6_pktinfo:
+                raw, ifindex = _PKTINFO6.unpack_from(data)
+                dst = socket.inet_ntop(socket.AF_INET6, raw)
+            elif kind == HERE.ipv6_hoplimit:
+                ttl = _INT.unpack_from(data)[0]
+            elif kind == HERE.ipv6_tclass:
+                tos = _INT.unpack_from(data)[0]
+    return Arrival(dst, ifindex, ttl, tos, ts_ns, drops, local)
+
+
+def answer_from(arrival: Arrival, version: int) -> list[tuple[int, int, bytes]]:
+    """Return the control message that makes an answer leave from the address that was asked.
+
+    IPv4 takes the address the kernel found for the asker; IPv6 the unicast destination.
+    After a multicast request over IPv6 the kernel chooses.
+    """
+    if version == 4 and arrival.local and HERE.ip_pktinfo is not None:
+        info = _PKTINFO4.pack(0, socket.inet_aton(arrival.local), b"")
+        return [(socket.IPPROTO_IP, HERE.ip_pktinfo, info)]
+    if version == 6 and arrival.dst and HERE.ipv6_pktinfo and not arrival.dst.startswith("ff"):
+        raw = socket.inet_pton(socket.AF_INET6, arrival.dst)
+        scoped = arrival.ifindex if arrival.dst.startswith("fe80") else 0
+        info = _PKTINFO6.pack(raw, scoped)
+        return [(socket.IPPROTO_IPV6, HERE.ipv6_pktinfo, info)]
+    return []

@@ -1,0 +1,160 @@
+"""One child process per datagram: payload on standard input, metadata in the environment.
+
+Never a shell, and nothing of the payload in arguments or environment. At most `LIMIT`
+children run at once, each for at most `TIMEOUT_S`; what waits is bounded and counted.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mcastctl.model.errors import McastError
+from mcastctl.model.records import Datagram
+from mcastctl.net.loop import Loop
+
+LIMIT = 4
+QUEUE = 256
+TIMEOUT_S = 10.0
+MAX_ANSWER = 65507
+"""Bytes of a child's output that are taken: what one datagram carries. A pipe holds as much,
+so that a child is never waited on while it writes."""
+
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+
+class ExecError(McastError):
+    """A command for --exec that cannot be run."""
+
+
+class _Child(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    deadline_ns: float
+    done: Callable[[bytes], None] | None
+
+
+class Children:
+    """Runs `argv` for each datagram. Counters: `started`, `refused` (queue full), `failed`.
+
+    `stdout` is the descriptor the children write to, None to hand their output to `done`.
+    """
+
+    def __init__(self, argv: list[str], *, stdout: int | None) -> None:
+        self._argv = argv
+        self._stdout = stdout
+        self._running: list[_Child] = []
+        self._queue: deque[tuple[Datagram, Callable[[bytes], None] | None]] = deque()
+        self.started = self.refused = self.failed = 0
+
+    def attach(self, loop: Loop) -> None:
+        """Let the end of a child wake the loop."""
+        loop.wake_on(signal.SIGCHLD)
+
+    def run(self, datagram: Datagram, done: Callable[[bytes], None] | None = None) -> None:
+        """Start a child for one datagram, or queue it."""
+        if len(self._queue) >= QUEUE:
+            self.refused += 1
+            return
+        self._queue.append((datagram, done))
+        self.poll()
+
+    def poll(self) -> None:
+        """Collect children that ended, stop those over time, start those that wait."""
+        now_ns = time.monotonic_ns()
+        still = []
+        for child in self._running:
+            if child.process.poll() is None and now_ns >= child.deadline_ns:
+                child.process.kill()
+                child.process.wait()
+            if child.process.poll() is None:
+                still.append(child)
+            else:
+                self._end(child)
+        self._running = still
+        while self._queue and len(self._running) < LIMIT:
+            self._running.append(self._start(*self._queue.popleft()))
+
+    def next_ns(self) -> float | None:
+        """Return when the next child is over time, None with none running."""
+        return min((child.deadline_ns for child in self._running), default=None)
+
+    def finish(self) -> None:
+        """Run what waits and wait for what runs, each within its time."""
+        while self._running or self._queue:
+            if self._running:
+                child = self._running[0]
+                left = (child.deadline_ns - time.monotonic_ns()) / 1e9
+                try:
+                    child.process.wait(max(left, 0))
+                except subprocess.TimeoutExpired:
+                    child.process.kill()
+                    child.process.wait()
+            self.poll()
+
+    def _start(self, datagram: Datagram, done: Callable[[bytes], None] | None) -> _Child:
+        # A file, not a pipe: the payload is complete before the child runs and nobody waits.
+        with tempfile.TemporaryFile(buffering=0) as payload:
+            payload.write(datagram.payload)
+            payload.seek(0)
+            try:
+                process = subprocess.Popen(
+                    self._argv,
+                    stdin=payload,
+                    stdout=subprocess.PIPE if self._stdout is None else self._stdout,
+                    env=environment(datagram, os.environ),
+                )
+            except OSError as error:
+                raise _cannot_run(self._argv[0], error) from error
+        self.started += 1
+        return _Child(process, time.monotonic_ns() + TIMEOUT_S * 1e9, done)
+
+    def _end(self, child: _Child) -> None:
+        if child.process.returncode != 0:
+            self.failed += 1
+        answer = b""
+        if child.process.stdout is not None:
+            os.set_blocking(child.process.stdout.fileno(), False)
+            answer = child.process.stdout.read(MAX_ANSWER) or b""
+            child.process.stdout.close()
+        if child.done is not None and child.process.returncode == 0:
+            child.done(answer)
+
+
+def environment(datagram: Datagram, inherited: "os._Environ[str]") -> dict[str, str]:
+    """Return a clean environment with the metadata of one datagram in MCASTCTL_* variables."""
+    kept = {name: inherited[name] for name in _KEPT if name in inherited}
+    fields = datagram.to_dict()
+    fields["group"] = datagram.dst
+    for left_out in ("type", "payload", "payload_b64"):
+        fields.pop(left_out, None)
+    shown = {name: "" if value is None else str(value) for name, value in fields.items()}
+    return kept | {f"MCASTCTL_{name.upper()}": value for name, value in shown.items()}
+
+
+def parse(command: str) -> list[str]:
+    """Split a command line into arguments as a shell would, without running one."""
+    import shlex
+    import shutil
+
+    try:
+        argv = shlex.split(command)
+    except ValueError as error:
+        raise ExecError(
+            f"cannot read the command '{command}': {error}", hint="mend quotes"
+        ) from error
+    if not argv or shutil.which(argv[0]) is None:
+        named = argv[0] if argv else command
+        raise ExecError(
+            f"cannot run '{named}': no such program",
+            hint="name a program of PATH; for shell syntax write --exec \"sh -c '...'\"",
+        )
+    return argv
+
+
+def _cannot_run(program: str, error: OSError) -> ExecError:
+    cause = (error.strerror or "refused").lower()
+    return ExecError(f"cannot run '{program}': {cause}", hint="name an executable program")

@@ -1,0 +1,111 @@
+"""Waiting: one poll over sockets, standard input and children, woken by signals.
+
+Handlers only note the signal; the run ends in the ordinary way, prints its summary, and the
+process then dies of the same signal (`cli.app`).
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+_STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+class Loop:
+    """A poll set with deadlines on the monotonic clock; use as a context manager.
+
+    `stopped_by` is the number of the signal that asked to stop, None so far. `before_wait` is
+    called whenever the run has caught up: the moment to write out what was gathered.
+    """
+
+    def __init__(self, before_wait: Callable[[], None] | None = None) -> None:
+        self.stopped_by: int | None = None
+        self._before_wait = before_wait or (lambda: None)
+        self._poll = select.poll()
+        self._wake_read, self._wake_write = os.pipe()
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "Loop":
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._poll.register(self._wake_read, select.POLLIN)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in _STOPPING:
+            # nohup ignores SIGHUP on purpose; a shell's background jobs ignore SIGINT only for
+            # want of job control, and tcpdump stops on it all the same.
+            if number == getattr(signal, "SIGHUP", None) and (
+                signal.getsignal(number) == signal.SIG_IGN
+            ):
+                continue
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is None:
+            self.stopped_by = number
+        signal.signal(number, signal.SIG_DFL)  # the second time it ends at once
+
+    def wake_on(self, number: int) -> None:
+        """Let a signal end the wait without asking to stop."""
+        self._previous[number] = signal.signal(number, lambda *_: None)
+
+    def watch(self, descriptor: int, *, writable: bool = False) -> None:
+        """Report `descriptor` when it can be read (or written)."""
+        self._poll.register(descriptor, select.POLLOUT if writable else select.POLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Stop reporting `descriptor`."""
+        self._poll.unregister(descriptor)
+
+    def wait(self, until_ns: float | None = None) -> list[int]:
+        """Wait until something is ready, a signal came, or the monotonic time is reached.
+
+        Returns the ready descriptors; empty on a signal or at the deadline.
+        """
+        if self.stopped_by is not None:
+            return []
+        ready = self._poll.poll(0)
+        if not ready:
+            self._before_wait()
+            ready = self._poll_until(until_ns)
+        descriptors = []
+        for descriptor, _events in ready:
+            if descriptor == self._wake_read:
+                self._drain()
+            else:
+                descriptors.append(descriptor)
+        return descriptors
+
+    def _poll_until(self, until_ns: float | None) -> list[tuple[int, int]]:
+        """poll(2) counts whole milliseconds; the rest is slept off with nothing to report."""
+        if until_ns is None:
+            return self._poll.poll()
+        remaining_ns = until_ns - time.monotonic_ns()
+        if remaining_ns >= 1_000_000:
+            return self._poll.poll(int(remaining_ns // 1_000_000))
+        if remaining_ns > 0:
+            time.sleep(remaining_ns / 1e9)
+        return self._poll.poll(0)
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass  # the wake-up byte was read before

@@ -1,0 +1,114 @@
+"""Interfaces as sockets need them: a name with its index, found by name, index or address.
+
+psutil knows no index and costs more than the start of `send` may; `mcastctl ifaces` has the
+full picture (`host.interfaces`).
+"""
+
+import _socket as socket
+import re
+from typing import NamedTuple
+
+from mcastctl.model.address import family, keeps_zone
+from mcastctl.model.errors import AddressError, InterfaceError, SocketError
+from mcastctl.net import routing
+from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP, addresses
+
+
+class Nic(NamedTuple):
+    """An interface: its name and interface index."""
+
+    name: str
+    ifindex: int
+
+
+def names() -> list[str]:
+    """Return the names of all interfaces."""
+    return [name for _, name in socket.if_nameindex()]
+
+
+def find(text: str) -> Nic:
+    """Return the interface with this name, decimal index or address."""
+    try:
+        return Nic(text, socket.if_nametoindex(text))
+    except (OSError, ValueError, UnicodeError):
+        pass  # no such name (the kernel gives no errno for it), or no name at all
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        name = name_of(int(text))
+        if name:
+            return Nic(name, int(text))
+    bare = text.partition("%")[0]
+    for name, _flags, address in addresses() if re.search(r"[.:]", text) else ():
+        if address == bare:
+            return Nic(name, socket.if_nametoindex(name))
+    raise InterfaceError(
+        f"no interface has the name, index or address '{text}'",
+        hint=f"this host has: {', '.join(names())}",
+    )
+
+
+def name_of(index: int) -> str:
+    """Return the name of an index, empty when there is none (any more)."""
+    try:
+        return socket.if_indextoname(index)
+    except (OSError, OverflowError):
+        return ""
+
+
+def own_addresses(version: int, nic: Nic) -> list[str]:
+    """Return the IPv4 or IPv6 addresses of one interface."""
+    return [
+        address
+        for name, _, address in addresses()
+        if name == nic.name and address and family(address) == version
+    ]
+
+
+def loopback_address(version: int, nic: Nic) -> str | None:
+    """Return the address to send from when `nic` is loopback, None for any other interface.
+
+    Left alone, the kernel puts another interface's address (or none) on what leaves by lo.
+    """
+    if not nic.name.startswith("lo"):
+        return None
+    loopback = any(name == nic.name and flags & IFF_LOOPBACK for name, flags, _ in addresses())
+    return next(iter(own_addresses(version, nic)), None) if loopback else None
+
+
+def candidates() -> list[Nic]:
+    """Return the interfaces that are up and do multicast, without loopback."""
+    wanted = IFF_UP | IFF_MULTICAST
+    found = {
+        name
+        for name, flags, _ in addresses()
+        if flags & wanted == wanted and not flags & IFF_LOOPBACK
+    }
+    return [Nic(name, index) for index, name in socket.if_nameindex() if name in found]
+
+
+def for_group(group: str, zone: str | None, given: list[Nic]) -> list[Nic]:
+    """Return the interfaces a group is meant on: its zone, else -i, else the one that fits.
+
+    Without either the kernel's route decides; where it decides nothing, a single candidate
+    does. A link-local group on several candidates is ambiguous and so an error (RFC 4007).
+    """
+    if zone:
+        return [find(zone)]
+    if given:
+        return given
+    if not keeps_zone(group):
+        index = routing.egress(group)
+        if index:
+            return [Nic(name_of(index), index)]
+    possible = candidates()
+    if len(possible) == 1:
+        return possible
+    listed = ", ".join(nic.name for nic in possible) or "none but loopback"
+    if keeps_zone(group):
+        raise AddressError(
+            f"{group} is link-local and names no interface",
+            hint=f"write [{group}%IFACE]:PORT or -i IFACE; interfaces that could be meant: {listed}",
+        )
+    raise SocketError(
+        f"cannot choose an interface for {group}: no route leads to it",
+        hint=f"name one with -i IFACE; interfaces that could be meant: {listed}",
+    )

@@ -1,0 +1,185 @@
+"""What to send: data said once or many times, numbered probes, a file, standard input."""
+
+import os
+from collections import deque
+from typing import Protocol
+
+from mcastctl.model import probe
+from mcastctl.model.errors import PayloadError
+
+MAX_PAYLOAD = 65507
+"""Bytes of the largest UDP payload over IPv4 (65535 - 20 - 8)."""
+
+
+class Payloads(Protocol):
+    """A source of datagrams: `take` returns one payload per target, None when it has none now.
+
+    While `hungry`, wait for `descriptor` and `fill`. `ended` tells that nothing will ever
+    come again.
+    """
+
+    descriptor: int
+
+    @property
+    def hungry(self) -> bool:
+        """Whether only reading brings more."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything was taken."""
+
+    def fill(self) -> None:
+        """Read from `descriptor`, which is ready."""
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the next payload for each target."""
+
+
+class Repeated:
+    """The same bytes, `count` times (None: without end)."""
+
+    descriptor = -1
+    hungry = False
+
+    def __init__(self, payload: bytes, targets: int, count: int | None) -> None:
+        self._round = [payload] * targets
+        self._left = count
+        self.ended = count == 0
+
+    def fill(self) -> None:
+        """Nothing to read."""
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the bytes once more."""
+        if self._left is not None:
+            self._left -= 1
+            self.ended = self._left <= 0
+        return self._round
+
+
+class Probes:
+    """Numbered, time-stamped probes of `size` bytes; each target is a stream of its own."""
+
+    descriptor = -1
+    hungry = False
+
+    def __init__(self, size: int, targets: int, count: int | None, ttl: int) -> None:
+        self._streams = [int.from_bytes(os.urandom(8), "big") for _ in range(targets)]
+        self._filling = probe.filling(size - probe.MIN_SIZE)
+        self._left = count
+        self._ttl = ttl
+        self._seq = 0
+        self.ended = count == 0
+
+    def fill(self) -> None:
+        """Nothing to read."""
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the next number for each target, stamped `now_ns` (since the epoch)."""
+        seq, self._seq = self._seq, self._seq + 1
+        if self._left is not None:
+            self._left -= 1
+            self.ended = self._left <= 0
+        return [
+            probe.encode(probe.Probe(probe.DATA, self._ttl, 0, stream, seq, now_ns)) + self._filling
+            for stream in self._streams
+        ]
+
+
+class Chunks:
+    """A file in datagrams of `size` bytes, or (`whole` False) a read a datagram.
+
+    Regular files are always ready, pipes and terminals when poll(2) says so.
+    """
+
+    def __init__(
+        self, descriptor: int, size: int, targets: int, count: int | None, *, whole: bool
+    ) -> None:
+        self.descriptor = descriptor
+        self._size = size
+        self._targets = targets
+        self._left = count
+        self._whole = whole
+        self._held = b""
+        self._at_end = False
+        self._ready: bytes | None = None
+
+    @property
+    def hungry(self) -> bool:
+        """Whether only reading brings more."""
+        return self._ready is None and not self._at_end
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything was taken."""
+        return self._left == 0 or (self._at_end and not self._held and self._ready is None)
+
+    def fill(self) -> None:
+        """Read up to one datagram."""
+        if self._ready is not None or self._at_end:
+            return
+        read = os.read(self.descriptor, self._size - len(self._held))
+        self._at_end = not read
+        self._held += read
+        if self._held and (len(self._held) == self._size or self._at_end or not self._whole):
+            self._ready, self._held = self._held, b""
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the datagram read last."""
+        payload, self._ready = self._ready, None
+        if self._left is not None and payload is not None:
+            self._left -= 1
+        return None if payload is None else [payload] * self._targets
+
+
+class Lines:
+    """Standard input, a line a datagram, without its line feed; an empty line is an empty one."""
+
+    def __init__(self, descriptor: int, targets: int, count: int | None) -> None:
+        self.descriptor = descriptor
+        self._targets = targets
+        self._left = count
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
+        self._at_end = False
+        self._count = 0
+
+    @property
+    def hungry(self) -> bool:
+        """Whether only reading brings more."""
+        return not self._lines and not self._at_end
+
+    @property
+    def ended(self) -> bool:
+        """Whether every line was taken."""
+        return self._left == 0 or (self._at_end and not self._lines)
+
+    def fill(self) -> None:
+        """Read what is there; raise PayloadError for a line no datagram can carry."""
+        if self._lines or self._at_end:
+            return
+        read = os.read(self.descriptor, 65536)
+        self._at_end = not read
+        *lines, self._rest = (self._rest + read).split(b"\n")
+        if self._at_end and self._rest:
+            lines.append(self._rest)
+            self._rest = b""
+        self._lines.extend(lines)
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the next line."""
+        if not self._lines:
+            self._require_fit(self._rest)
+            return None
+        self._require_fit(self._lines[0])
+        self._count += 1
+        if self._left is not None:
+            self._left -= 1
+        return [self._lines.popleft()] * self._targets
+
+    def _require_fit(self, line: bytes) -> None:
+        if len(line) > MAX_PAYLOAD:
+            raise PayloadError(
+                f"line {self._count + 1} of standard input is longer than {MAX_PAYLOAD} bytes",
+                hint="use --raw-stdin to send it in pieces, or --file - with -s",
+            )

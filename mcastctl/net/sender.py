@@ -1,0 +1,240 @@
+"""One socket that sends datagrams to groups: source, port and interface each chosen apart."""
+
+import time
+from typing import NamedTuple
+
+from mcastctl.decode.stream import recognise
+from mcastctl.model.address import family, is_multicast, keeps_zone
+from mcastctl.model.endpoint import Endpoint
+from mcastctl.model.errors import AddressError
+from mcastctl.model.records import Datagram
+from mcastctl.net import ancillary, nic, sockopts
+from mcastctl.net.nic import Nic
+
+
+class Egress(NamedTuple):
+    """How datagrams leave: `source` and `source_port` None for the kernel's choice.
+
+    The TTL (hop limit) applies to groups and to unicast destinations alike.
+    """
+
+    ttl: int = 1
+    loop: bool = True
+    dscp: int = 0
+    source: str | None = None
+    source_port: int | None = None
+
+
+class Target(NamedTuple):
+    """One destination, the interface it is reached by (None: the unicast route decides) and
+    the source address asked for with 'SRC@GROUP'."""
+
+    host: str
+    port: int
+    nic: Nic | None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        where = f"[{self.host}]" if ":" in self.host else self.host
+        by = f" on {self.nic.name}" if self.nic else ""
+        return f"{where}:{self.port}{by}"
+
+
+class Sender:
+    """A socket for the targets of one family and interface."""
+
+    def __init__(
+        self, version: int, out: Nic | None, egress: Egress, *, share_port: bool = False
+    ) -> None:
+        self.version = version
+        self.out = out
+        self._sock = sockopts.open_udp(version)
+        try:
+            if share_port:  # one pinned port on several interfaces takes several sockets
+                sockopts.share_port(self._sock)
+            self._configure(egress)
+            self._bind(egress)
+        except BaseException:
+            self._sock.close()
+            raise
+        self.errors: dict[int, int] = {}
+        self.attempted = self.sent = self.sent_bytes = 0
+
+    def _configure(self, egress: Egress) -> None:
+        sock, version = self._sock, self.version
+        with sockopts.naming("open", "prepare the sending socket"):
+            sockopts.report_errors(sock, version)
+            ancillary.request(sock, version)
+            sockopts.set_ttl(sock, version, egress.ttl)
+            sockopts.set_loop(sock, version, egress.loop)
+            if egress.dscp:
+                sockopts.set_dscp(sock, version, egress.dscp)
+        if self.out is not None:
+            with sockopts.naming("egress", f"send by interface {self.out.name}"):
+                sockopts.set_egress(sock, version, self.out.ifindex)
+
+    def _bind(self, egress: Egress) -> None:
+        source, port = egress.source, egress.source_port
+        if source is None and self.out is not None and self.version == 4:
+            source = nic.loopback_address(4, self.out)
+        if source is None and port is None:
+            return
+        host = source or ("::" if self.version == 6 else "0.0.0.0")  # noqa: S104
+        where = f"{host} port {port}" if port else host
+        with sockopts.naming("bind", f"bind the sending socket to {where}"):
+            if self.version == 6:
+                scoped = host.startswith("fe80") and self.out is not None
+                scope = self.out.ifindex if scoped and self.out is not None else 0
+                self._sock.bind((host, port or 0, 0, scope))
+            else:
+                self._sock.bind((host, port or 0))
+
+    def fileno(self) -> int:
+        """Return the descriptor, for the loop."""
+        return self._sock.fileno()
+
+    def send(self, payload: bytes, target: Target) -> int | None:
+        """Send one datagram; return None when the kernel took it, else the errno.
+
+        BlockingIOError means that the socket buffer is full: wait until writable, try again.
+        """
+        try:
+            self._sock.sendto(payload, self._sockaddr(target))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            number = error.errno or 0
+            self.errors[number] = self.errors.get(number, 0) + 1
+            self.attempted += 1
+            self._forget_reported_errors()
+            return number
+        self.attempted += 1
+        self.sent += 1
+        self.sent_bytes += len(payload)
+        return None
+
+    def _sockaddr(self, target: Target) -> tuple[str, int] | tuple[str, int, int, int]:
+        if self.version == 4:
+            return target.host, target.port
+        scoped = target.nic is not None and (
+            keeps_zone(target.host) if target.host.startswith("ff") else target.host[:4] == "fe80"
+        )
+        return target.host, target.port, 0, target.nic.ifindex if scoped and target.nic else 0
+
+    def _forget_reported_errors(self) -> None:
+        """Empty the error queue: while it holds anything poll(2) calls the socket ready."""
+        if not hasattr(self._sock, "recvmsg"):
+            return
+        while True:
+            try:
+                self._sock.recvmsg(512, 512, MSG_ERRQUEUE)
+            except OSError:
+                return  # EAGAIN: the queue is empty
+
+    def receive(self) -> tuple[Datagram, ancillary.Arrival] | None:
+        """Return one datagram that came back to this socket, None when there is none now."""
+        while True:
+            try:
+                payload, messages, _, sender = self._sock.recvmsg(65535, ancillary.SPACE)
+            except BlockingIOError:
+                return None
+            except OSError:
+                # An ICMP error about an earlier send (IP_RECVERR, ip(7)): an event, not an end.
+                self._forget_reported_errors()
+                continue
+            arrival = ancillary.parse(messages)
+            return self._reply(payload, sender, arrival), arrival
+
+    def _reply(
+        self, payload: bytes, sender: tuple[str, int], arrival: ancillary.Arrival
+    ) -> Datagram:
+        return Datagram(
+            arrival.ts_ns if arrival.ts_ns is not None else time.time_ns(),
+            "rx",
+            nic.name_of(arrival.ifindex),
+            arrival.ifindex,
+            sender[0],
+            sender[1],
+            arrival.dst or "",
+            self.local_port,
+            arrival.ttl,
+            arrival.tos >> 2 if arrival.tos is not None else None,
+            len(payload),
+            payload,
+            recognise(payload),
+        )
+
+    @property
+    def local_address(self) -> str:
+        """The bound source address; the wildcard when the kernel chooses per datagram."""
+        return str(self._sock.getsockname()[0])
+
+    @property
+    def local_port(self) -> int:
+        """The source port, 0 before the first datagram gave the socket one."""
+        return int(self._sock.getsockname()[1])
+
+    def source_for(self, target: Target) -> str:
+        """Return the source address the kernel puts on datagrams to `target`, '' if none."""
+        if self.local_address not in ("0.0.0.0", "::"):  # noqa: S104
+            return self.local_address
+        asker = sockopts.open_udp(self.version)
+        try:
+            if self.out is not None:
+                sockopts.set_egress(asker, self.version, self.out.ifindex)
+            asker.connect(self._sockaddr(target))
+            return str(asker.getsockname()[0])
+        except OSError:
+            return ""
+        finally:
+            asker.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+MSG_ERRQUEUE = 0x2000
+"""recvmsg(2) flag of Linux that reads the error queue instead of data."""
+
+
+def targets(endpoints: list[Endpoint], given: list[Nic]) -> list[Target]:
+    """Return every destination of the endpoints: one per group and interface."""
+    found = []
+    for endpoint in endpoints:
+        for one in endpoint.expand():
+            if one.exclude or len(one.sources) > 1:
+                raise AddressError(
+                    f"{one.group} is given with a source filter, which only receivers have",
+                    hint="one source address may be named to send from: SRC@GROUP or --bind SRC",
+                )
+            source = one.sources[0] if one.sources else None
+            port = one.port or 0
+            if not is_multicast(one.group):
+                chosen = given[0] if given else (nic.find(one.iface) if one.iface else None)
+                found.append(Target(one.group, port, chosen, source))
+                continue
+            for chosen in nic.for_group(one.group, one.iface, given):
+                found.append(Target(one.group, port, chosen, source))
+    return list(dict.fromkeys(found))
+
+
+def open_all(wanted: list[Target], egress: Egress) -> list[tuple[Sender, Target]]:
+    """Return each target with its sender; targets of one family and interface share one."""
+    senders: dict[tuple[int, Nic | None, str | None], Sender] = {}
+    keys = [(family(one.host), one.nic, egress.source or one.source) for one in wanted]
+    shared = egress.source_port is not None and len(set(keys)) > 1
+    try:
+        for version, out, source in dict.fromkeys(keys):
+            if source and family(source) != version:
+                raise AddressError(
+                    f"source address {source} is not of the family of the group",
+                    hint="--bind takes an address of the group's own family",
+                )
+            one = Sender(version, out, egress._replace(source=source), share_port=shared)
+            senders[(version, out, source)] = one
+    except BaseException:
+        for sender in senders.values():
+            sender.close()
+        raise
+    return [(senders[key], target) for key, target in zip(keys, wanted, strict=True)]

@@ -1,0 +1,32 @@
+"""One escaper for every string from the network, a file or the operating system.
+
+What it returns holds no control, escape, bidirectional or invisible character and stays on
+one line; a backslash is doubled, so the original can be read back.
+"""
+
+_SIMPLE = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def escape(text: str) -> str:
+    """Return `text` safe for a terminal: printable ASCII and harmless letters pass."""
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    import unicodedata  # only for the rare text that is not plain ASCII
+
+    def shown(char: str) -> str:
+        if char in _SIMPLE:
+            return _SIMPLE[char]
+        harmless = char.isprintable() and not unicodedata.combining(char)
+        if harmless and unicodedata.category(char) not in ("Mn", "Me"):
+            return char
+        code = ord(char)
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8 (surrogateescape)
+            return f"\\x{code - 0xDC00:02x}"
+        return f"\\x{code:02x}" if code < 0x80 else f"\\u{{{code:x}}}"
+
+    return "".join(map(shown, text))
+
+
+def escape_bytes(data: bytes) -> str:
+    """Return `data` as escaped text; bytes that are no UTF-8 show as \\xNN."""
+    return escape(data.decode(errors="surrogateescape"))

@@ -1,0 +1,152 @@
+"""Where records go: one sink per format, chosen in one function.
+
+Data goes to standard output; banners, notices and summaries for people go to standard error.
+JSON puts everything on standard output. `quiet` 1 leaves the data out, 2 everything.
+"""
+
+import json
+
+from mcastctl.model.errors import ValueRangeError
+from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
+from mcastctl.output import stream, summaries, text
+
+FORMATS = ("text", "json", "jsonl", "hex", "raw")
+"""What every streaming command can print."""
+
+
+class Sink:
+    """The text format; the base of all formats that differ only in how data looks.
+
+    `detail` is '', 'x', 'X' or 'A': the dump under each line. With `verbose` the decisions
+    taken (joins, sockets) are told as well.
+    """
+
+    def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.detail = detail
+        self.out = stream.Output(1)
+
+    def write(self, record: Record) -> None:
+        """Take one record."""
+        if isinstance(record, Datagram | Reply):
+            if not self.quiet:
+                self.data(record)
+        elif self.quiet < 2 or (isinstance(record, Notice) and record.level == "error"):
+            self.tell(record)
+
+    def data(self, record: Datagram | Reply) -> None:
+        """Print one record to standard output."""
+        if isinstance(record, Reply):
+            line = text.reply(record)
+        else:
+            line = text.datagram(record)
+        if self.detail == "A":
+            line += "\n" + record.payload.decode("ascii", "replace").translate(_DOTS)
+        elif self.detail:
+            rows = text.dump(record.payload, ascii_column=self.detail == "X")
+            line = "\n".join([line, *rows])
+        self.out.write(line.encode(errors="backslashreplace") + b"\n")
+
+    def tell(self, record: Record) -> None:
+        """Print one record for people to standard error."""
+        self.out.flush()
+        for line in self._lines(record):
+            stream.notice(line)
+
+    def _lines(self, record: Record) -> list[str]:
+        match record:
+            case Start():
+                return [text.start(record)] if self.verbose else []
+            case Membership():
+                return [text.membership(record)] if record.event == "left" or not self.quiet else []
+            case Notice():
+                return text.notice(record)
+            case Report(event="interval"):
+                return [summaries.interval(record.fields)]
+            case Report():
+                return summaries.summary(record.fields)
+        return []
+
+    def flush(self) -> None:
+        """Write out what was taken."""
+        self.out.flush()
+
+    def close(self) -> None:
+        """End the output."""
+        self.out.flush()
+
+
+_DOTS = {code: "." for code in [*range(9), *range(11, 32), 127, 0xFFFD]}
+
+
+class JsonLines(Sink):
+    """One JSON object a line, everything on standard output. ASCII only, never NaN."""
+
+    _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+    def data(self, record: Datagram | Reply) -> None:
+        """Print one record."""
+        self.out.write(type(self)._encode(record.to_dict()).encode() + b"\n")
+
+    def tell(self, record: Record) -> None:
+        """Print one record."""
+        self.out.write(type(self)._encode(record.to_dict()).encode() + b"\n")
+
+
+class Hex(Sink):
+    """One line of hexadecimal digits per payload; `send --hex` takes it back."""
+
+    def data(self, record: Datagram | Reply) -> None:
+        """Print one payload."""
+        self.out.write(record.payload.hex().encode() + b"\n")
+
+
+class Raw(Sink):
+    """Payload bytes and nothing else, fit for a player or a file."""
+
+    def data(self, record: Datagram | Reply) -> None:
+        """Print one payload."""
+        self.out.write(record.payload)
+
+
+class Dots(Sink):
+    """A progress mark for each `every` bytes received."""
+
+    def __init__(self, every: int, *, quiet: int, verbose: int) -> None:
+        super().__init__(quiet=quiet, verbose=verbose)
+        self._every = every
+        self._rest = 0
+        self._printed = False
+
+    def data(self, record: Datagram | Reply) -> None:
+        """Print as many marks as the bytes so far are worth."""
+        marks, self._rest = divmod(self._rest + record.length, self._every)
+        self.out.write(b"." * marks)
+        self._printed = self._printed or marks > 0
+
+    def tell(self, record: Record) -> None:
+        """Begin a new line before what is for people."""
+        self._end_line()
+        super().tell(record)
+
+    def close(self) -> None:
+        """End the line of marks."""
+        self._end_line()
+        super().close()
+
+    def _end_line(self) -> None:
+        if self._printed:
+            self.out.write(b"\n")
+            self._printed = False
+
+
+def open_sink(name: str, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> Sink:
+    """Return the sink for a format: text, json, jsonl, hex, raw or dots=BYTES."""
+    if name.startswith("dots="):
+        count = name.removeprefix("dots=")
+        if not count.isascii() or not count.isdigit() or not 1 <= int(count[:10]) <= 10**9:
+            raise ValueRangeError(f"'{name}' is not a format", hint="write -o dots=BYTES, from 1")
+        return Dots(int(count[:10]), quiet=quiet, verbose=verbose)
+    chosen = {"json": JsonLines, "jsonl": JsonLines, "hex": Hex, "raw": Raw}.get(name, Sink)
+    return chosen(quiet=quiet, verbose=verbose, detail=detail)

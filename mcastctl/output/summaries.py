@@ -1,0 +1,113 @@
+"""Reports to lines for people: intervals, streams, totals, responders."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcastctl.output.escape import escape
+from mcastctl.output.text import host_port, scaled
+
+Fields = Mapping[str, Any]
+
+
+def interval(fields: Fields) -> str:
+    """Return one line for an interval report."""
+    return f"{fields['elapsed_s']:.1f} s: {_amount(fields)}, {_rates(fields)}{_quality(fields)}"
+
+
+def summary(fields: Fields) -> list[str]:
+    """Return the lines that end a run."""
+    lines = [_stream(stream) for stream in fields.get("streams", ())]
+    for responder in fields.get("responders", ()):
+        lines += _responder(responder)
+    if "attempted" in fields:
+        lines.append(_sent(fields))
+    elif "replies_sent" in fields:
+        lines.append(_answered(fields))
+    else:
+        lines.append(
+            f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s, {_rates(fields)}"
+            f"{_quality(fields)}{_drops(fields)}"
+        )
+    return lines + [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
+
+
+def _amount(fields: Fields) -> str:
+    noun = "datagram" if fields["packets"] == 1 else "datagrams"
+    return f"{fields['packets']} {noun}, {fields['bytes']} bytes"
+
+
+def _rates(fields: Fields) -> str:
+    return f"{scaled(fields['packets_per_s'], '/s')}, {scaled(fields['bits_per_s'], 'bit/s')}"
+
+
+def _quality(fields: Fields) -> str:
+    return (
+        f", lost {fields['lost']}, duplicates {fields['duplicates']}, "
+        f"reordered {fields['reordered']}"
+    )
+
+
+def _drops(fields: Fields) -> str:
+    drops = fields.get("kernel_drops", 0)
+    return f"; dropped by this host's full socket buffer {drops}" if drops else ""
+
+
+def _stream(stream: Fields) -> str:
+    head = (
+        f"{host_port(stream['src'], stream['sport'])} > "
+        f"{host_port(stream['dst'], stream['dport'])} on {escape(stream['iface'])}: "
+        f"{_amount(stream)}"
+    )
+    gap = f", largest gap {stream['max_gap_ms']:.1f} ms"
+    if stream["kind"] == "plain":
+        return head + gap + ", no sequence numbers"
+    unit = " transport packets" if stream["kind"] == "mpegts" else ""
+    jitter = "" if stream["kind"] == "mpegts" else f", jitter {stream['jitter_ms']:.3f} ms"
+    return (
+        f"{head}, {stream['kind']}, lost {stream['lost']}{unit}, duplicates "
+        f"{stream['duplicates']}, reordered {stream['reordered']}{jitter}{gap}"
+    )
+
+
+def _sent(fields: Fields) -> str:
+    line = f"sent {_amount(fields)} in {fields['elapsed_s']:.1f} s"
+    if fields["elapsed_s"] >= 1:
+        line += f", {_rates(fields)}"
+    if fields["refused"]:
+        line += f"; refused {fields['refused']} {_errors(fields['errors'])}"
+    if fields["replies"]:
+        line += f"; replies {fields['replies']}"
+    return line
+
+
+def _errors(errors: Mapping[str, int]) -> str:
+    return "(" + ", ".join(f"{name} {count}" for name, count in errors.items()) + ")"
+
+
+def _answered(fields: Fields) -> str:
+    ignored = sum(fields["ignored"].values())
+    because = _errors(fields["ignored"]) if ignored else ""
+    return f"answered {fields['replies_sent']} requests, ignored {ignored} {because}".rstrip()
+
+
+def _responder(responder: Fields) -> list[str]:
+    lines = [f"--- {escape(responder['responder'])}"]
+    for kind in ("multicast", "unicast"):
+        counted = responder.get(kind)
+        if not counted or not counted["sent"]:
+            continue
+        line = (
+            f"{kind:9} sent {counted['sent']}, received {counted['received']}, "
+            f"loss {counted['loss_percent']:.4g} %"
+        )
+        if counted["duplicates"]:
+            line += f", duplicates {counted['duplicates']}"
+        if counted["received"]:
+            line += (
+                f", rtt min/avg/max/mdev {counted['rtt_min_ms']:.3f}/{counted['rtt_avg_ms']:.3f}/"
+                f"{counted['rtt_max_ms']:.3f}/{counted['rtt_mdev_ms']:.3f} ms"
+            )
+        if counted["hops"] is not None:
+            line += f", hops {counted['hops']}"
+        lines.append(line)
+    return lines

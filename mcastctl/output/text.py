@@ -1,0 +1,105 @@
+"""Records to lines for people: pure functions, one per type of record."""
+
+import time
+
+from mcastctl.model.mark import PLAIN
+from mcastctl.model.records import Datagram, Membership, Notice, Reply, Start
+from mcastctl.output.escape import escape, escape_bytes
+
+_UNITS = ("", "k", "M", "G", "T")
+
+
+def clock(ts_ns: int) -> str:
+    """Return local time of day to the microsecond, as tcpdump prints it."""
+    whole, rest = divmod(ts_ns, 1_000_000_000)
+    return f"{time.strftime('%H:%M:%S', time.localtime(whole))}.{rest // 1000:06d}"
+
+
+def host_port(host: str, port: int) -> str:
+    """Return '10.0.0.1:5004' or '[ff15::42]:5004'."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def scaled(number: float, unit: str) -> str:
+    """Return '4.2 Mbit/s' for 4200000 'bit/s'."""
+    for prefix in _UNITS:
+        if number < 1000 or prefix == "T":
+            break
+        number /= 1000
+    digits = 0 if number >= 100 or number == int(number) else 1
+    return f"{number:.{digits}f} {prefix}{unit}"
+
+
+def datagram(record: Datagram) -> str:
+    """Return one line: time, interface, addresses, TTL, length, number, payload."""
+    ttl = f" ttl {record.ttl}" if record.ttl is not None else ""
+    mark = record.mark
+    number = f" seq {mark.seq}" if mark.seq is not None else ""
+    return (
+        f"{clock(record.ts_ns)} {escape(record.iface)} {'In' if record.direction == 'rx' else 'Out'} "
+        f"{host_port(record.src, record.sport)} > {host_port(record.dst, record.dport)}"
+        f"{ttl} length {record.length}{number} {payload(record)}"
+    ).rstrip()
+
+
+def payload(record: Datagram) -> str:
+    """Return readable payload in full, anything else by its kind."""
+    if record.mark.kind != PLAIN:
+        return record.mark.kind
+    try:
+        text = record.payload.decode()
+    except UnicodeDecodeError:
+        return "binary"
+    shown = escape_bytes(record.payload)
+    strange = sum(not char.isprintable() and char not in "\t\r\n" for char in text)
+    return shown if strange * 4 <= len(text) else "binary"
+
+
+def dump(data: bytes, *, ascii_column: bool) -> list[str]:
+    """Return tcpdump's -x (or -X) lines: offset, sixteen bytes in pairs, characters."""
+    lines = []
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        pairs = " ".join(row[i : i + 2].hex() for i in range(0, len(row), 2))
+        characters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        tail = f"  {characters}" if ascii_column else ""
+        lines.append(f"\t0x{at:04x}:  {pairs:<39}{tail}".rstrip())
+    return lines
+
+
+def start(record: Start) -> str:
+    """Return the banner."""
+    listed = [escape(one) for one in record.endpoints[:4]]
+    more = len(record.endpoints) - len(listed)
+    return f"mcastctl {record.command}: {' '.join(listed)}{f' and {more} more' if more else ''}"
+
+
+def membership(record: Membership) -> str:
+    """Return 'joined 239.1.1.1:5004 on eth0 (index 2) from 10.0.0.1'."""
+    source = ""
+    if record.source:
+        source = f" {'without' if record.mode == 'exclude' else 'from'} {record.source}"
+    buffer = ""
+    if record.rcvbuf_bytes is not None and record.event == "joined":
+        buffer = f", receive buffer {record.rcvbuf_bytes // 1024} KiB"
+    where = host_port(record.group, record.port)
+    return (
+        f"{record.event} {where} on {escape(record.iface)} (index {record.ifindex}){source}{buffer}"
+    )
+
+
+def notice(record: Notice) -> list[str]:
+    """Return the line and its hint."""
+    head = "" if record.level == "info" else f"{record.level}: "
+    lines = [f"mcastctl: {head}{escape(record.text)}"]
+    return [*lines, f"hint: {escape(record.hint)}"] if record.hint else lines
+
+
+def reply(record: Reply) -> str:
+    """Return one line in ping's manner."""
+    hops = f" hops={record.hops}" if record.hops is not None else ""
+    again = " (duplicate)" if record.duplicate else ""
+    return (
+        f"{record.length} bytes from {host_port(record.responder, record.port)}: "
+        f"{record.kind} seq={record.seq}{hops} time={record.rtt_ns / 1e6:.3f} ms{again}"
+    )
