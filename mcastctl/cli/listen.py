@@ -65,7 +65,7 @@ def command(**given: Any) -> int:
     sink = open_sink(
         name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
     )
-    argv = _argv(given["exec_command"])
+    argv = options.exec_argv(given["exec_command"])
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)
     listening = listener.Listening(endpoints, wanted, given["rcvbuf"])
@@ -89,14 +89,6 @@ def command(**given: Any) -> int:
     )
     listening.close()
     return status
-
-
-def _argv(command: str | None) -> list[str] | None:
-    if command is None:
-        return None
-    from mcastctl.net import children
-
-    return children.parse(command)
 
 
 def _with_children(

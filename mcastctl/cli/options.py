@@ -151,6 +151,15 @@ def _with_port(endpoint: Endpoint) -> str:
     return f"[{endpoint.group}]:PORT" if endpoint.family == 6 else f"{endpoint.group}:PORT"
 
 
+def exec_argv(command: str | None) -> list[str] | None:
+    """Return the arguments of --exec CMD, None without it."""
+    if command is None:
+        return None
+    from mcastctl.net import children  # costs what subprocess costs
+
+    return children.parse(command)
+
+
 def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
     """Return the format asked for; `extra` are the command's own."""
     name = output or ("json" if as_json else "text")

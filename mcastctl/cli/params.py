@@ -8,10 +8,10 @@ from click.shell_completion import CompletionItem
 
 from mcastctl.model import units
 from mcastctl.model.endpoint import Endpoint, parse, parse_port, parse_source
-from mcastctl.model.errors import McastError
+from mcastctl.model.errors import McastError, ValueRangeError
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType[Any]):
     """A parameter read by one of the model's parsers; `name` is its metavar."""
 
     def __init__(self, name: str, parser: Callable[[str], Any]) -> None:
@@ -57,7 +57,7 @@ class EndpointType(Parsed):
         return [CompletionItem(name) for name in groups if name.startswith(incomplete)]
 
 
-class IfaceType(click.ParamType):
+class IfaceType(click.ParamType[Any]):
     """An interface by name, index or address; looked up only when the command runs."""
 
     name = "iface"
@@ -99,7 +99,7 @@ def parse_bind(text: str) -> tuple[str | None, int | None]:
         host, _, rest = text.partition(":")
         rest = f":{rest}" if _ else ""
     if rest and not rest.startswith(":"):
-        raise units.ValueRangeError(f"'{text}' is no address and port", hint="write ADDR:PORT")
+        raise ValueRangeError(f"'{text}' is no address and port", hint="write ADDR:PORT")
     port = parse_port(rest[1:]) if rest else None
     return (canonical(host.partition("%")[0]) if host else None), port
 

@@ -124,7 +124,10 @@ class Datagram(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One answer to a ping: `kind` says how the request travelled, multicast or unicast."""
+    """One answer to a ping: `kind` says how the request travelled, multicast or unicast.
+
+    `payload` is what the responder said of its own, empty when it sent the request back.
+    """
 
     ts_ns: int
     responder: str
@@ -151,8 +154,7 @@ class Reply(NamedTuple):
             "length": self.length,
             "duplicate": self.duplicate,
         }
-        fields.update(payload_field(self.payload))
-        return fields
+        return fields | payload_field(self.payload) if self.payload else fields
 
 
 class Notice(NamedTuple):

@@ -229,13 +229,14 @@ class Statistics:
     def interval(self, elapsed_s: float) -> dict[str, object]:
         """Return what was counted since the last call, with the streams that moved."""
         rows = []
+        sums = dict.fromkeys(COUNTERS, 0)
         for stream in self.streams.values():
             now, before = stream.counters(), self._reported.get(stream, (0, 0, 0, 0, 0))
             self._reported[stream] = now
             moved = [a - b for a, b in zip(now, before, strict=True)]
             if any(moved):
+                sums = {name: sums[name] + more for name, more in zip(COUNTERS, moved, strict=True)}
                 rows.append(stream.to_dict() | dict(zip(COUNTERS, moved, strict=True)))
-        sums = {name: sum(int(row[name]) for row in rows) for name in COUNTERS}
         return {
             **_totals(sums["packets"], sums["bytes"], elapsed_s),
             "lost": sums["lost"],

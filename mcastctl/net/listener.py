@@ -1,7 +1,8 @@
 """The receiving run: many receivers, one loop, statistics, until a limit is reached."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from mcastctl.model import address
 from mcastctl.model.endpoint import Endpoint
@@ -9,6 +10,7 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
 from mcastctl.model.stats import Statistics
 from mcastctl.net import receiver
+from mcastctl.net.ancillary import Arrival
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
 
@@ -16,43 +18,55 @@ _BATCH = 256
 """Datagrams taken from one socket before the others get their turn."""
 
 
-def batches(
-    receivers: list[Receiver], loop: Loop, limits: Limits, tick_s: float | None
-) -> Iterator[list[Datagram]]:
-    """Yield what was heard, a batch at a time; an empty batch at each tick and wake-up.
+class Reader(Protocol):
+    """Anything with a descriptor that yields datagrams."""
 
-    Ends at a limit (`limits.reason` says which) or a signal (reason 'signal').
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def receive(self) -> tuple[Datagram, Arrival] | None:
+        """Return the next datagram, None when there is none now."""
+
+
+Batch = list[tuple[Datagram, Arrival]]
+
+
+def batches(
+    readers: Sequence[Reader],
+    loop: Loop,
+    limits: Limits,
+    alarm: Callable[[], float | None] = lambda: None,
+) -> Iterator[tuple[Reader | None, Batch]]:
+    """Yield what each reader heard, a batch at a time; (None, []) at each alarm and wake-up.
+
+    `alarm` gives the monotonic time in ns at which the caller wants its turn. The caller
+    notes in `limits` what it took. Ends at a limit (`limits.reason` says which) or a signal
+    (reason 'signal').
     """
-    by_descriptor = {one.fileno(): one for one in receivers}
+    by_descriptor = {one.fileno(): one for one in readers}
     for descriptor in by_descriptor:
         loop.watch(descriptor)
-    tick_ns = None if tick_s is None else tick_s * 1e9
-    next_tick = None if tick_ns is None else time.monotonic_ns() + tick_ns
     while not limits.reached(time.monotonic_ns()):
         if loop.stopped_by is not None:
             limits.reason = "signal"
             return
-        times = [moment for moment in (limits.next_ns(), next_tick) if moment is not None]
-        ready = [fd for fd in loop.wait(min(times, default=None)) if fd in by_descriptor]
+        times = [moment for moment in (limits.next_ns(), alarm()) if moment is not None]
+        until = min(times, default=None)
+        ready = [fd for fd in loop.wait(until) if fd in by_descriptor]
         for descriptor in ready:
-            batch = _read(by_descriptor[descriptor], limits.room(_BATCH))
-            limits.take(len(batch), time.monotonic_ns())
-            yield batch
-        now_ns = time.monotonic_ns()
-        if tick_ns is not None and next_tick is not None and now_ns >= next_tick:
-            next_tick += tick_ns * ((now_ns - next_tick) // tick_ns + 1)
-            yield []
-        elif not ready:
-            yield []
+            reader = by_descriptor[descriptor]
+            yield reader, _read(reader, limits.room(_BATCH))
+        if not ready or (until is not None and time.monotonic_ns() >= until):
+            yield None, []
 
 
-def _read(one: Receiver, most: int) -> list[Datagram]:
+def _read(reader: Reader, most: int) -> Batch:
     batch = []
     for _ in range(most):
-        heard = one.receive()
+        heard = reader.receive()
         if heard is None:
             break
-        batch.append(heard[0])
+        batch.append(heard)
     return batch
 
 
@@ -66,7 +80,7 @@ class Listening:
         self._wanted = wanted
         self._buffer_size = buffer_size
         self._receivers: list[Receiver] = []
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = self._reported_ns = time.monotonic_ns()
 
     def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator[Record]:
         """Join, then yield memberships, datagrams, interval reports and notices."""
@@ -74,18 +88,22 @@ class Listening:
         for one in self._receivers:
             yield from one.memberships("joined")
         yield from self._remarks()
-        reported_ns = time.monotonic_ns()
-        for batch in batches(self._receivers, loop, limits, tick_s):
-            for datagram in batch:
+        self._reported_ns = time.monotonic_ns()
+        alarm = (lambda: None) if tick_s is None else (lambda: self._reported_ns + tick_s * 1e9)
+        for _, batch in batches(self._receivers, loop, limits, alarm):
+            limits.take(len(batch), time.monotonic_ns())
+            for datagram, _arrival in batch:
                 mark = self.statistics.update(datagram)
                 yield datagram if mark is datagram.mark else datagram._replace(mark=mark)
             now_ns = time.monotonic_ns()
-            if tick_s is not None and now_ns - reported_ns >= tick_s * 1e9:
-                fields = self.statistics.interval((now_ns - reported_ns) / 1e9)
-                fields["kernel_drops"] = self.kernel_drops()
-                yield Report(time.time_ns(), "interval", fields)
-                reported_ns = now_ns
+            if tick_s is not None and now_ns - self._reported_ns >= tick_s * 1e9:
+                yield self._interval(now_ns)
         yield from self._closing_remarks()
+
+    def _interval(self, now_ns: int) -> Report:
+        fields = self.statistics.interval((now_ns - self._reported_ns) / 1e9)
+        self._reported_ns = now_ns
+        return Report(time.time_ns(), "interval", fields | {"kernel_drops": self.kernel_drops()})
 
     def kernel_drops(self) -> int:
         """Return how many datagrams found a socket buffer full so far."""

@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 _STOPPING = tuple(
@@ -105,7 +106,5 @@ class Loop:
         return self._poll.poll(0)
 
     def _drain(self) -> None:
-        try:
+        with suppress(BlockingIOError):  # the wake-up byte was read before
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass  # the wake-up byte was read before

@@ -106,9 +106,9 @@ def for_group(group: str, zone: str | None, given: list[Nic]) -> list[Nic]:
     if keeps_zone(group):
         raise AddressError(
             f"{group} is link-local and names no interface",
-            hint=f"write [{group}%IFACE]:PORT or -i IFACE; interfaces that could be meant: {listed}",
+            hint=f"write [{group}%IFACE]:PORT or -i IFACE; candidates: {listed}",
         )
     raise SocketError(
         f"cannot choose an interface for {group}: no route leads to it",
-        hint=f"name one with -i IFACE; interfaces that could be meant: {listed}",
+        hint=f"name one with -i IFACE; candidates: {listed}",
     )

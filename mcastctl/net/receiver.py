@@ -99,7 +99,15 @@ class Receiver:
             ):
                 self.skipped += 1
                 continue
-            return datagram(size, sender, arrival, self.subscription), arrival
+            return self._record(bytes(_view[:size]), sender, arrival), arrival
+
+    def _record(
+        self, payload: bytes, sender: tuple[str, int], arrival: ancillary.Arrival
+    ) -> Datagram:
+        group, port, (name, index), *_ = self.subscription
+        if not arrival.ifindex:  # a system without packet info: the subscription knows
+            arrival = arrival._replace(ifindex=index, dst=group)
+        return record(payload, sender, arrival, port, name)
 
     def memberships(self, event: str) -> list[Membership]:
         """Return one record per source filter, or one for any source."""
@@ -120,23 +128,26 @@ class Receiver:
         self._sock.close()
 
 
-def datagram(
-    size: int, sender: tuple[str, int], arrival: ancillary.Arrival, meant: Subscription
+def record(
+    payload: bytes,
+    sender: tuple[str, int],
+    arrival: ancillary.Arrival,
+    port: int,
+    iface: str | None = None,
 ) -> Datagram:
-    """Return the record of `size` bytes in the shared buffer."""
-    payload = bytes(_view[:size])
+    """Return the record of a datagram received on `port` (of an interface known by name)."""
     return Datagram(
         arrival.ts_ns if arrival.ts_ns is not None else time.time_ns(),
         "rx",
-        meant.nic.name,
-        arrival.ifindex or meant.nic.ifindex,
+        nic.name_of(arrival.ifindex) if iface is None else iface,
+        arrival.ifindex,
         sender[0],
         sender[1],
-        arrival.dst or meant.group,
-        meant.port,
+        arrival.dst or "",
+        port,
         arrival.ttl,
         arrival.tos >> 2 if arrival.tos is not None else None,
-        size,
+        len(payload),
         payload,
         recognise(payload),
     )

@@ -1,21 +1,22 @@
 """One socket that sends datagrams to groups: source, port and interface each chosen apart."""
 
+import os
 import time
 from typing import NamedTuple
 
-from mcastctl.decode.stream import recognise
+from mcastctl.model import refusal
 from mcastctl.model.address import family, is_multicast, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError
-from mcastctl.model.records import Datagram
-from mcastctl.net import ancillary, nic, sockopts
+from mcastctl.model.records import Datagram, Notice
+from mcastctl.net import ancillary, nic, receiver, sockopts
 from mcastctl.net.nic import Nic
 
 
 class Egress(NamedTuple):
     """How datagrams leave: `source` and `source_port` None for the kernel's choice.
 
-    The TTL (hop limit) applies to groups and to unicast destinations alike.
+    `unicast_ttl` is the TTL or hop limit towards single hosts, None for that of groups.
     """
 
     ttl: int = 1
@@ -23,6 +24,7 @@ class Egress(NamedTuple):
     dscp: int = 0
     source: str | None = None
     source_port: int | None = None
+    unicast_ttl: int | None = None
 
 
 class Target(NamedTuple):
@@ -66,6 +68,7 @@ class Sender:
             sockopts.report_errors(sock, version)
             ancillary.request(sock, version)
             sockopts.set_ttl(sock, version, egress.ttl)
+            sockopts.set_unicast_ttl(sock, version, egress.unicast_ttl or max(egress.ttl, 1))
             sockopts.set_loop(sock, version, egress.loop)
             if egress.dscp:
                 sockopts.set_dscp(sock, version, egress.dscp)
@@ -143,26 +146,7 @@ class Sender:
                 self._forget_reported_errors()
                 continue
             arrival = ancillary.parse(messages)
-            return self._reply(payload, sender, arrival), arrival
-
-    def _reply(
-        self, payload: bytes, sender: tuple[str, int], arrival: ancillary.Arrival
-    ) -> Datagram:
-        return Datagram(
-            arrival.ts_ns if arrival.ts_ns is not None else time.time_ns(),
-            "rx",
-            nic.name_of(arrival.ifindex),
-            arrival.ifindex,
-            sender[0],
-            sender[1],
-            arrival.dst or "",
-            self.local_port,
-            arrival.ttl,
-            arrival.tos >> 2 if arrival.tos is not None else None,
-            len(payload),
-            payload,
-            recognise(payload),
-        )
+            return receiver.record(payload, sender, arrival, self.local_port), arrival
 
     @property
     def local_address(self) -> str:
@@ -238,3 +222,20 @@ def open_all(wanted: list[Target], egress: Egress) -> list[tuple[Sender, Target]
             sender.close()
         raise
     return [(senders[key], target) for key, target in zip(keys, wanted, strict=True)]
+
+
+def totals(senders: list[Sender]) -> dict[str, object]:
+    """Return attempted, sent, refused and errors (by errno name) of several sockets."""
+    errors: dict[str, int] = {}
+    for sender in senders:
+        for number, count in sender.errors.items():
+            errors[refusal.name(number)] = errors.get(refusal.name(number), 0) + count
+    attempted = sum(sender.attempted for sender in senders)
+    sent = sum(sender.sent for sender in senders)
+    return {"attempted": attempted, "sent": sent, "refused": attempted - sent, "errors": errors}
+
+
+def refused(target: Target, number: int) -> Notice:
+    """Return the notice for the first refusal of its kind."""
+    text = f"cannot send to {target}: {refusal.cause(number, os.strerror(number))}"
+    return Notice(time.time_ns(), "error", "refused", text, refusal.remedy("send", number))

@@ -9,7 +9,7 @@ interface index, for IPv4 and IPv6 alike.
 import _socket as socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from mcastctl.model import refusal
 from mcastctl.model.address import family
@@ -125,13 +125,19 @@ def set_egress(sock: Socket, version: int, ifindex: int) -> None:
 
 
 def set_ttl(sock: Socket, version: int, ttl: int) -> None:
-    """Set the multicast and unicast TTL or hop limit, 0 to 255."""
+    """Set the TTL or hop limit of what goes to groups, 0 (stays on this host) to 255."""
     if version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, ttl)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl or 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl or 1)
+
+
+def set_unicast_ttl(sock: Socket, version: int, ttl: int) -> None:
+    """Set the TTL or hop limit of what goes to single hosts, 1 to 255."""
+    if version == 6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
 
 
 def set_loop(sock: Socket, version: int, enabled: bool) -> None:
@@ -158,10 +164,8 @@ def set_receive_buffer(sock: Socket, size: int) -> int:
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     if _granted(sock) < size and HERE.so_rcvbufforce is not None:
-        try:
+        with suppress(PermissionError):  # needs CAP_NET_ADMIN; the caller reports the grant
             sock.setsockopt(socket.SOL_SOCKET, HERE.so_rcvbufforce, size)
-        except PermissionError:
-            pass  # needs CAP_NET_ADMIN; the caller reports what was granted
     return _granted(sock)
 
 

@@ -1,16 +1,15 @@
 """The sending run: payloads to targets at their pace, errors counted, replies heard."""
 
-import os
 import time
 from collections.abc import Iterator
 
 from mcastctl.decode.stream import recognise
-from mcastctl.model import refusal
 from mcastctl.model.pacing import Pacer
 from mcastctl.model.records import Datagram, Notice
 from mcastctl.net.loop import Loop
 from mcastctl.net.payloads import Payloads
-from mcastctl.net.sender import Sender, Target
+from mcastctl.net.sender import Sender, Target, totals
+from mcastctl.net.sender import refused as refused_notice
 
 _SEND_BATCH = 64
 """Sends between two looks at replies and signals when nothing else paces the run."""
@@ -65,21 +64,12 @@ class Transmission:
 
     def summary(self, elapsed_s: float) -> dict[str, object]:
         """Return the counters of the run."""
-        senders = self.senders
-        attempted = sum(sender.attempted for sender in senders)
-        sent = sum(sender.sent for sender in senders)
-        sent_bytes = sum(sender.sent_bytes for sender in senders)
-        errors: dict[str, int] = {}
-        for sender in senders:
-            for number, count in sender.errors.items():
-                name = refusal.name(number)
-                errors[name] = errors.get(name, 0) + count
+        counted = totals(self.senders)
+        sent = sum(one.sent for one in self.senders)
+        sent_bytes = sum(one.sent_bytes for one in self.senders)
         span = elapsed_s if elapsed_s > 0 else 1.0
         return {
-            "attempted": attempted,
-            "sent": sent,
-            "refused": attempted - sent,
-            "errors": errors,
+            **counted,
             "worst_gap_ms": round(self.worst_gap_ns / 1e6, 6),
             "replies": self.replies,
             "packets": sent,
@@ -132,7 +122,7 @@ class Transmission:
             self._note_pace(now_ns, len(payload))
             if refused is not None and refused not in self._told:
                 self._told.add(refused)
-                yield _refusal(target, refused)
+                yield refused_notice(target, refused)
             if self._trace and refused is None:
                 yield self._record(sender, target, payload)
 
@@ -214,8 +204,3 @@ class Transmission:
                     break
                 self.replies += 1
                 yield heard[0]
-
-
-def _refusal(target: Target, number: int) -> Notice:
-    text = f"cannot send to {target}: {refusal.cause(number, os.strerror(number))}"
-    return Notice(time.time_ns(), "error", "refused", text, refusal.remedy("send", number))

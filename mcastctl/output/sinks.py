@@ -37,10 +37,7 @@ class Sink:
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record to standard output."""
-        if isinstance(record, Reply):
-            line = text.reply(record)
-        else:
-            line = text.datagram(record)
+        line = text.reply(record) if isinstance(record, Reply) else text.datagram(record)
         if self.detail == "A":
             line += "\n" + record.payload.decode("ascii", "replace").translate(_DOTS)
         elif self.detail:

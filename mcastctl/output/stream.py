@@ -1,6 +1,7 @@
 """Standard output and error as byte streams that say what went wrong, once."""
 
 import os
+from contextlib import suppress
 
 from mcastctl.model.errors import McastError
 
@@ -68,7 +69,5 @@ def _wait_writable(descriptor: int) -> None:
 def notice(line: str) -> None:
     """Print one line for people to standard error; lost when that is closed."""
     data = (line + "\n").encode(errors="backslashreplace")
-    try:
+    with suppress(OSError):  # nobody is there to be told
         os.write(2, data)
-    except OSError:
-        pass  # nobody is there to be told

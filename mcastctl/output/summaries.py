@@ -19,7 +19,9 @@ def summary(fields: Fields) -> list[str]:
     lines = [_stream(stream) for stream in fields.get("streams", ())]
     for responder in fields.get("responders", ()):
         lines += _responder(responder)
-    if "attempted" in fields:
+    if "responders" in fields:
+        lines.append(_asked(fields))
+    elif "attempted" in fields:
         lines.append(_sent(fields))
     elif "replies_sent" in fields:
         lines.append(_answered(fields))
@@ -67,6 +69,14 @@ def _stream(stream: Fields) -> str:
         f"{head}, {stream['kind']}, lost {stream['lost']}{unit}, duplicates "
         f"{stream['duplicates']}, reordered {stream['reordered']}{jitter}{gap}"
     )
+
+
+def _asked(fields: Fields) -> str:
+    hosts = sum(1 for one in fields["responders"] if one["multicast"]["received"])
+    line = f"asked {fields['requests']} times, {hosts} hosts answered"
+    if fields["refused"]:
+        line += f"; refused {fields['refused']} {_errors(fields['errors'])}"
+    return line
 
 
 def _sent(fields: Fields) -> str:

@@ -35,8 +35,9 @@ def datagram(record: Datagram) -> str:
     ttl = f" ttl {record.ttl}" if record.ttl is not None else ""
     mark = record.mark
     number = f" seq {mark.seq}" if mark.seq is not None else ""
+    way = "In" if record.direction == "rx" else "Out"
     return (
-        f"{clock(record.ts_ns)} {escape(record.iface)} {'In' if record.direction == 'rx' else 'Out'} "
+        f"{clock(record.ts_ns)} {escape(record.iface)} {way} "
         f"{host_port(record.src, record.sport)} > {host_port(record.dst, record.dport)}"
         f"{ttl} length {record.length}{number} {payload(record)}"
     ).rstrip()
@@ -99,7 +100,8 @@ def reply(record: Reply) -> str:
     """Return one line in ping's manner."""
     hops = f" hops={record.hops}" if record.hops is not None else ""
     again = " (duplicate)" if record.duplicate else ""
+    said = f" {escape_bytes(record.payload)}" if record.payload else ""
     return (
         f"{record.length} bytes from {host_port(record.responder, record.port)}: "
-        f"{record.kind} seq={record.seq}{hops} time={record.rtt_ns / 1e6:.3f} ms{again}"
+        f"{record.kind} seq={record.seq}{hops} time={record.rtt_ns / 1e6:.3f} ms{again}{said}"
     )

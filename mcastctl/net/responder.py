@@ -1,0 +1,207 @@
+"""The answering run: requests to groups and to this host, answered by unicast."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mcastctl.decode.stream import recognise
+from mcastctl.model import answering, probe, refusal
+from mcastctl.model.address import family
+from mcastctl.model.limits import Limits
+from mcastctl.model.pacing import SourceLimit
+from mcastctl.model.records import Datagram, Record
+from mcastctl.model.stats import Statistics
+from mcastctl.net import ancillary, nic, receiver, sockopts
+from mcastctl.net.ancillary import Arrival
+from mcastctl.net.listener import batches
+from mcastctl.net.loop import Loop
+from mcastctl.net.receiver import Receiver, Subscription
+
+if TYPE_CHECKING:
+    from mcastctl.net.children import Children
+
+PLAIN_RATE, PLAIN_RATE_PER_SOURCE = 1000.0, 10.0
+"""Answers per second to datagrams that are no requests of ours (--any)."""
+
+
+class Door:
+    """The unicast socket of one family and port: hears unicast requests, sends every answer.
+
+    Answers leave from the service port, so a firewall sees them as what was asked for.
+    """
+
+    def __init__(self, version: int, port: int) -> None:
+        self.version = version
+        self.port = port
+        self._sock = sockopts.open_udp(version)
+        wildcard = "::" if version == 6 else "0.0.0.0"  # noqa: S104
+        try:
+            with sockopts.naming("bind", f"bind UDP port {port} for answers"):
+                sockopts.share_port(self._sock)
+                sockopts.hear_only_own_groups(self._sock, version)
+                ancillary.request(self._sock, version)
+                self._sock.bind((wildcard, port))
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor, for the loop."""
+        return self._sock.fileno()
+
+    def receive(self) -> tuple[Datagram, Arrival] | None:
+        """Return the next unicast datagram, None when there is none now."""
+        try:
+            payload, messages, _, sender = self._sock.recvmsg(65535, ancillary.SPACE)
+        except BlockingIOError:
+            return None
+        arrival = ancillary.parse(messages)
+        return receiver.record(payload, sender, arrival, self.port), arrival
+
+    def answer(self, request: Datagram, arrival: Arrival, payload: bytes) -> None:
+        """Send `payload` to whoever sent `request`; raises OSError."""
+        messages = ancillary.answer_from(arrival, self.version)
+        if self.version == 4:
+            self._sock.sendmsg([payload], messages, 0, (request.src, request.sport))
+        else:
+            scope = arrival.ifindex if request.src.startswith("fe80") else 0
+            self._sock.sendmsg([payload], messages, 0, (request.src, request.sport, 0, scope))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+class Responding:
+    """One run of `echo`: iterate `records`, then ask for `summary`.
+
+    `said` is what to answer instead of the request's own bytes; `argv` runs for each
+    request and answers with its output. `trace` asks for a record of each answer.
+    """
+
+    def __init__(
+        self,
+        wanted: list[Subscription],
+        *,
+        said: bytes | None,
+        argv: list[str] | None,
+        answer_any: bool,
+        trace: bool,
+    ) -> None:
+        self.statistics = Statistics()
+        self.errors: dict[str, int] = {}
+        self.ignored: dict[str, int] = {}
+        self.replies_sent = self.reply_bytes = 0
+        self._wanted = wanted
+        self._said = said
+        self._children = _children(argv)
+        self._answer_any = answer_any
+        self._trace = trace
+        self._ports = frozenset(one.port for one in wanted)
+        self._started_ns = time.monotonic_ns()
+        self._limit = SourceLimit(PLAIN_RATE, PLAIN_RATE_PER_SOURCE, self._started_ns)
+        self._receivers: list[Receiver] = []
+        self._doors: dict[tuple[int, int], Door] = {}
+        self._answers: list[Datagram] = []
+
+    def records(self, loop: Loop, limits: Limits) -> Iterator[Record]:
+        """Join, then yield memberships, the requests answered and (traced) the answers."""
+        self._receivers = receiver.open_all(self._wanted)
+        for version, port in dict.fromkeys((family(one.group), one.port) for one in self._wanted):
+            self._doors[version, port] = Door(version, port)
+        for one in self._receivers:
+            yield from one.memberships("joined")
+        if self._children:
+            self._children.attach(loop)
+        readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
+        alarm = self._children.next_ns if self._children else lambda: None
+        for _, batch in batches(readers, loop, limits, alarm):
+            before = self.replies_sent
+            for request, arrival in batch:
+                if self._consider(request, arrival):
+                    yield request
+            if self._children:
+                self._children.poll()
+            limits.take(self.replies_sent - before, time.monotonic_ns())
+            yield from self._answers
+            self._answers.clear()
+
+    def _consider(self, request: Datagram, arrival: Arrival) -> bool:
+        """Answer one datagram if the rules allow; tell whether they do."""
+        self.statistics.update(request)
+        header = probe.decode(request.payload)
+        why = answering.refusal(request, header, self._ports, answer_any=self._answer_any)
+        is_request = header is not None and header.kind == probe.REQUEST
+        if why is None and not is_request:
+            allowed = self._limit.take(request.src, time.monotonic_ns())
+            why = None if allowed else answering.RATE
+        if why is not None:
+            self.ignored[why] = self.ignored.get(why, 0) + 1
+            return False
+        if self._children is None:
+            self._send(request, arrival, header, self._said)
+        else:
+            self._children.run(request, lambda said: self._send(request, arrival, header, said))
+        return True
+
+    def _send(
+        self, request: Datagram, arrival: Arrival, header: probe.Probe | None, said: bytes | None
+    ) -> None:
+        payload = answering.answer(request, header, said)
+        door = self._doors[family(request.src), request.dport]
+        try:
+            door.answer(request, arrival, payload)
+        except OSError as error:
+            # One asker that cannot be reached must not end the service for the others.
+            name = refusal.name(error.errno)
+            self.errors[name] = self.errors.get(name, 0) + 1
+            return
+        self.replies_sent += 1
+        self.reply_bytes += len(payload)
+        if self._trace:
+            self._answers.append(_sent(request, arrival, payload))
+
+    def summary(self) -> dict[str, object]:
+        """Return the counters of the run."""
+        fields = self.statistics.summary((time.monotonic_ns() - self._started_ns) / 1e9)
+        fields["kernel_drops"] = sum(one.kernel_drops() for one in self._receivers)
+        fields["replies_sent"] = self.replies_sent
+        fields["reply_bytes"] = self.reply_bytes
+        fields["ignored"] = self.ignored
+        fields["errors"] = self.errors
+        return fields
+
+    def close(self) -> None:
+        """Leave every group and close every socket."""
+        for heard in self._receivers:
+            heard.close()
+        for door in self._doors.values():
+            door.close()
+
+
+def _children(argv: list[str] | None) -> "Children | None":
+    if argv is None:
+        return None
+    from mcastctl.net.children import Children  # costs what subprocess costs
+
+    return Children(argv, stdout=None)
+
+
+def _sent(request: Datagram, arrival: Arrival, payload: bytes) -> Datagram:
+    """Return the record of an answer: the request turned round."""
+    local = arrival.local if family(request.src) == 4 else None
+    return Datagram(
+        time.time_ns(),
+        "tx",
+        nic.name_of(arrival.ifindex),
+        arrival.ifindex,
+        local or request.dst,
+        request.dport,
+        request.src,
+        request.sport,
+        None,
+        None,
+        len(payload),
+        payload,
+        recognise(payload),
+    )
