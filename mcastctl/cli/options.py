@@ -19,12 +19,19 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
+        self._settings: dict[str, str] = {}
+        for param in self.params:
+            spelled = max(param.opts, key=len)
+            if spelled.startswith("--"):
+                setting = spelled.removeprefix("--").replace("-", "_")
+                self._settings[setting] = param.name or ""
+                param.envvar = f"MCASTCTL_{self.name}_{setting}".upper()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse settings this command does not have, then parse."""
         if ctx.default_map and not ctx.resilient_parsing:
-            names = [param.name or "" for param in self.params]
-            config.check(ctx.default_map, self.name or "", names)
+            config.check(ctx.default_map, self.name or "", self._settings)
+            ctx.default_map = {self._settings[key]: ctx.default_map[key] for key in ctx.default_map}
         return super().parse_args(ctx, args)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,21 +70,36 @@ def iface(help_text: str) -> Callable[[F], F]:
     )
 
 
+_PRINTING = (
+    click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        help="Colour what people read.",
+    ),
+    click.option("-n", "--numeric", is_flag=True, hidden=True, help="Numeric (the default)."),
+    click.option("-q", "--quiet", count=True, help="Only the summary; -qq only the status."),
+    click.option("-v", "--verbose", count=True, help="Tell decisions; -vv also for bugs."),
+)
+
+
 def output(*extra_formats: str) -> Callable[[F], F]:
     """Return the options of everything that prints."""
     formats = ", ".join((*_FORMATS, *extra_formats))
     return bundle(
         click.option("-o", "--output", "output", metavar="FORMAT", help=f"Print as {formats}."),
         click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON (-o json)."),
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            help="Colour what people read.",
-        ),
-        click.option("-n", "--numeric", is_flag=True, hidden=True, help="Numeric (the default)."),
-        click.option("-q", "--quiet", count=True, help="Only the summary; -qq only the status."),
-        click.option("-v", "--verbose", count=True, help="Tell decisions; -vv also for bugs."),
+        *_PRINTING,
+    )
+
+
+def snapshot(*extra_formats: str) -> Callable[[F], F]:
+    """Return the options of what prints once: one JSON array with -j."""
+    formats = ", ".join(("text", "json", "jsonl", *extra_formats))
+    return bundle(
+        click.option("-o", "--output", "output", metavar="FORMAT", help=f"Print as {formats}."),
+        click.option("-j", "--json", "as_json", is_flag=True, help="Print one JSON array."),
+        *_PRINTING,
     )
 
 

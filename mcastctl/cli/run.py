@@ -9,6 +9,7 @@ from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.model.records import Notice, Record, Report, Start
 from mcastctl.net.loop import Loop
 from mcastctl.output.sinks import Sink
+from mcastctl.output.stream import OutputError
 
 _SIGPIPE = 13
 
@@ -50,7 +51,9 @@ def stream(
             reason, status = "signal", 128 + loop.stopped_by
         if failed is not None:
             reason, status = "error", COULD_NOT_ASK
-            sink.write(Notice(time.time_ns(), "error", "failed", failed.message, failed.hint))
+            # What standard output cannot take is for people, whatever the format.
+            teller = Sink() if isinstance(failed, OutputError) else sink
+            teller.write(Notice(time.time_ns(), "error", "failed", failed.message, failed.hint))
         if broken:
             reason, status = "broken-pipe", 128 + _SIGPIPE
         fields = {"reason": reason, **fields, "exit_status": status}

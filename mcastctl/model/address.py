@@ -37,7 +37,9 @@ def family(address: str) -> int:
 
 def is_multicast(address: str) -> bool:
     """Tell whether a canonical address is a group (RFC 5771, RFC 4291 section 2.7)."""
-    return ipaddress.ip_address(address).is_multicast
+    if family(address) == 6:  # newer Pythons take ::ffff:239.1.1.1 for a group; no kernel does
+        return ipaddress.IPv6Address(address).packed[0] == 0xFF
+    return ipaddress.IPv4Address(address).is_multicast
 
 
 def scope6(group: str) -> int | None:
@@ -79,10 +81,10 @@ def advance(group: str, by: int) -> str | None:
     """Return the address `by` places after `group`, None when it is no group any more."""
     start = ipaddress.ip_address(group)
     try:
-        moved = start + by
+        moved = str(start + by)
     except ipaddress.AddressValueError:
         return None
-    return str(moved) if moved.is_multicast else None
+    return moved if is_multicast(moved) else None
 
 
 def block(group: str, length: int) -> tuple[str, int]:

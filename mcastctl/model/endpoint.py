@@ -28,7 +28,8 @@ _BRACKETED = re.compile(
 )
 _BARE6 = re.compile(
     r"(?P<group>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)"
-    + (_ZONE.format("zone_in") + _LENGTH.format("length_in") + r"(?:\+(?P<further>.*))?")
+    + (_LENGTH.format("length_in") + _ZONE.format("zone_in") + _LENGTH.format("length_out"))
+    + r"(?:\+(?P<further>.*))?"
 )
 _BARE4 = re.compile(
     r"(?P<group>[^%/:+\[\]]+)"
@@ -167,7 +168,7 @@ def _split_sources(text: str) -> tuple[str, str]:
     if at:
         return before, after
     before, _comma, after = text.rpartition(",")
-    return before, after
+    return (before, after) if before else ("", text)
 
 
 def _match_target(rest: str, text: str) -> dict[str, str]:
@@ -220,8 +221,8 @@ def _parse_source(item: str, text: str) -> tuple[str, bool, str | None]:
         raise AddressError(
             f"'{item}' is not a source address", hint="write sources as SRC[,SRC...]@GROUP"
         )
-    bare, _, zone = (matched["in"] or matched["bare"]).partition("%")
-    if zone and not re.fullmatch(r"[^\s%/:@,\[\]+!]{1,15}", zone):
+    bare, percent, zone = (matched["in"] or matched["bare"]).partition("%")
+    if percent and not re.fullmatch(r"[^\s%/:@,\[\]+!]{1,15}", zone):
         raise AddressError(f"'{text}' has a malformed zone", hint="a zone is an interface name")
     source = address.canonical(bare)
     if address.is_multicast(source) or source in ("0.0.0.0", "::", "255.255.255.255"):

@@ -49,7 +49,7 @@ class SourceLimit:
     """A global bucket and one per source; the source longest silent is forgotten first."""
 
     def __init__(self, rate: float, per_source: float, now_ns: int, keep: int = 4096) -> None:
-        self._all = TokenBucket(rate, rate, now_ns)
+        self._all = TokenBucket(rate, max(rate, 1), now_ns)
         self._per_source = per_source
         self._keep = keep
         self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
@@ -58,7 +58,7 @@ class SourceLimit:
         """Tell whether `source` may have one more answer now."""
         bucket = self._sources.get(source)
         if bucket is None:
-            bucket = TokenBucket(self._per_source, 2 * self._per_source, now_ns)
+            bucket = TokenBucket(self._per_source, max(2 * self._per_source, 1), now_ns)
             self._sources[source] = bucket
             if len(self._sources) > self._keep:
                 self._sources.popitem(last=False)

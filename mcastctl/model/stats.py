@@ -14,6 +14,7 @@ MAX_STREAMS = 4096
 COUNTERS = ("packets", "bytes", "lost", "duplicates", "reordered")
 Counters = tuple[int, int, int, int, int]
 Flow = tuple[str, int, str, int]
+_ZERO: Counters = (0, 0, 0, 0, 0)
 _CHANCE = 3000  # a second RTP header further away than this was no RTP (RFC 3550 A.1)
 
 
@@ -86,6 +87,13 @@ class StreamStats:
         self.kind, self.ident = PLAIN, 0
         self._sequence = SequenceTracker()
 
+    def absorb(self, other: "StreamStats") -> None:
+        """Take over the counts of a stream without numbers that came after this one."""
+        self.packets += other.packets
+        self.bytes += other.bytes
+        self.max_gap_ns = max(self.max_gap_ns, other.max_gap_ns, other.first_ns - self.last_ns)
+        self.last_ns, self.ttl = other.last_ns, other.ttl
+
     @property
     def numbered(self) -> bool:
         """Whether loss can be known."""
@@ -153,6 +161,7 @@ class Statistics:
         self._verdicts: dict[Flow, StreamStats | str] = {}
         self._assume_rtp = assume_rtp
         self._reported: dict[StreamStats, Counters] = {}
+        self._unreported = _ZERO  # of streams that made room since the last interval
 
     def update(self, datagram: Datagram) -> Mark:
         """Account for one datagram; return its mark as far as the stream so far bears it out."""
@@ -181,17 +190,26 @@ class Statistics:
             if chance:
                 del self.streams[(flow, RTP, verdict.ident)]
                 verdict.forget_numbers()
-                self.streams[(flow, PLAIN, 0)] = verdict
+                self._rejoin((flow, PLAIN, 0), verdict)
         if mark.kind == RTP and self._verdicts.get(flow) == PLAIN:
             return NO_MARK
         return mark
+
+    def _rejoin(self, key: tuple[Flow, str, int], chance: StreamStats) -> None:
+        """Put a stream that turned out to have no numbers where its flow's others are."""
+        earlier = self.streams.setdefault(key, chance)
+        if earlier is not chance:
+            earlier.absorb(chance)
+            told = _sum(self._reported.get(earlier, _ZERO), self._reported.pop(chance, _ZERO))
+            self._reported[earlier] = told
 
     def _bound(self) -> None:
         while len(self.streams) > MAX_STREAMS:
             (flow, _, _), gone = self.streams.popitem(last=False)
             self.evicted += 1
             self._verdicts.pop(flow, None)
-            self._reported.pop(gone, None)
+            moved = _difference(gone.counters(), self._reported.pop(gone, _ZERO))
+            self._unreported = _sum(self._unreported, moved)
             lost, duplicates, reordered = self._evicted_counters
             self._evicted_counters = (
                 lost + gone.lost,
@@ -209,6 +227,11 @@ class Statistics:
     def numbered(self) -> bool:
         """Whether any stream lets loss be known."""
         return any(stream.numbered for stream in self.streams.values())
+
+    @property
+    def timed(self) -> bool:
+        """Whether any stream lets jitter be known."""
+        return any(stream.kind in (PROBE, RTP) for stream in self.streams.values())
 
     @property
     def jitter_ns(self) -> float:
@@ -229,21 +252,30 @@ class Statistics:
     def interval(self, elapsed_s: float) -> dict[str, object]:
         """Return what was counted since the last call, with the streams that moved."""
         rows = []
-        sums = dict.fromkeys(COUNTERS, 0)
+        sums, self._unreported = self._unreported, _ZERO
         for stream in self.streams.values():
-            now, before = stream.counters(), self._reported.get(stream, (0, 0, 0, 0, 0))
+            now = stream.counters()
+            moved = _difference(now, self._reported.get(stream, _ZERO))
             self._reported[stream] = now
-            moved = [a - b for a, b in zip(now, before, strict=True)]
+            sums = _sum(sums, moved)
             if any(moved):
-                sums = {name: sums[name] + more for name, more in zip(COUNTERS, moved, strict=True)}
                 rows.append(stream.to_dict() | dict(zip(COUNTERS, moved, strict=True)))
+        packets, size, lost, duplicates, reordered = sums
         return {
-            **_totals(sums["packets"], sums["bytes"], elapsed_s),
-            "lost": sums["lost"],
-            "duplicates": sums["duplicates"],
-            "reordered": sums["reordered"],
+            **_totals(packets, size, elapsed_s),
+            "lost": lost,
+            "duplicates": duplicates,
+            "reordered": reordered,
             "streams": rows,
         }
+
+
+def _sum(a: Counters, b: Counters) -> Counters:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4])
+
+
+def _difference(a: Counters, b: Counters) -> Counters:
+    return (a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3], a[4] - b[4])
 
 
 def _totals(packets: int, size: int, elapsed_s: float) -> dict[str, object]:

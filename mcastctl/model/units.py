@@ -42,9 +42,10 @@ def parse_size(text: str) -> int:
     number, unit = _split(text, "size", hint)
     scales = _DECIMAL | _BINARY
     scale = scales.get(unit.lower().removesuffix("b"))
-    if scale is None or number * scale > 2**40 or number * scale != int(number * scale):
+    size = round(number * (scale or 0), 3)  # 1.005k is 1005 although 1.005 * 1000 is not
+    if scale is None or size > 2**40 or size != int(size):
         raise ValueRangeError(f"'{text}' is not a size", hint=hint)
-    return int(number * scale)
+    return int(size)
 
 
 def parse_rate(text: str) -> float:

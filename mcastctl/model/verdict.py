@@ -51,6 +51,11 @@ class Expectation(NamedTuple):
                 "cannot judge loss or jitter: what was heard carries no sequence numbers",
                 hint="send with 'mcastctl send --probe', RTP or MPEG-TS",
             )
+        if self.max_jitter_ms is not None and not heard.timed:
+            raise VerdictError(
+                "cannot judge jitter: what was heard carries no send times",
+                hint="send with 'mcastctl send --probe' or RTP",
+            )
         found = []
         if self.max_loss_percent is not None:
             worst = max(stream.loss_percent for stream in heard.streams.values())

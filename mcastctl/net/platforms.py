@@ -15,7 +15,8 @@ class Platform(NamedTuple):
 
     `group_offset` is where the address begins in struct group_req (its alignment differs),
     `sockaddr_has_length` whether a sockaddr begins with a length byte (BSD),
-    `binds_to_group` whether bind(2) takes a group address.
+    `binds_to_group` whether bind(2) takes a group address. Linux shares a port for SO_REUSEADDR
+    alone; with SO_REUSEPORT it hands datagrams to sockets that joined on another interface.
     """
 
     name: str
@@ -80,7 +81,7 @@ LINUX = Platform(
     so_rxq_ovfl=40,
     so_rcvbufforce=33,
     so_meminfo=55,
-    so_reuseport=15,
+    so_reuseport=None,
 )
 
 DARWIN = LINUX._replace(

@@ -4,6 +4,7 @@ What it returns holds no control, escape, bidirectional or invisible character a
 one line; a backslash is doubled, so the original can be read back.
 """
 
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols without any ink
 _SIMPLE = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -16,8 +17,8 @@ def escape(text: str) -> str:
     def shown(char: str) -> str:
         if char in _SIMPLE:
             return _SIMPLE[char]
-        harmless = char.isprintable() and not unicodedata.combining(char)
-        if harmless and unicodedata.category(char) not in ("Mn", "Me"):
+        mark = unicodedata.category(char).startswith("M")  # draws over its neighbours
+        if char.isprintable() and not mark and char not in _BLANK:
             return char
         code = ord(char)
         if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8 (surrogateescape)

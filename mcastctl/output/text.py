@@ -62,7 +62,7 @@ def dump(data: bytes, *, ascii_column: bool) -> list[str]:
     for at in range(0, len(data), 16):
         row = data[at : at + 16]
         pairs = " ".join(row[i : i + 2].hex() for i in range(0, len(row), 2))
-        characters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        characters = "".join(chr(byte) if 32 < byte < 127 else "." for byte in row)
         tail = f"  {characters}" if ascii_column else ""
         lines.append(f"\t0x{at:04x}:  {pairs:<39}{tail}".rstrip())
     return lines

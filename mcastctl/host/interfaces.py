@@ -1,0 +1,118 @@
+"""Every interface of the host: psutil's picture, the index it lacks, and multicast state."""
+
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import psutil
+
+from mcastctl.host import knobs
+from mcastctl.model.errors import InterfaceError
+from mcastctl.model.interface import Address, Interface
+
+_COUNTERS = {
+    "packets_recv": "rx_packets",
+    "bytes_recv": "rx_bytes",
+    "dropin": "rx_dropped",
+    "errin": "rx_errors",
+    "packets_sent": "tx_packets",
+    "bytes_sent": "tx_bytes",
+    "dropout": "tx_dropped",
+    "errout": "tx_errors",
+}
+
+
+def interfaces() -> list[Interface]:
+    """Return all interfaces by index; what cannot be read is None."""
+    addresses = psutil.net_if_addrs()
+    stats = _or_empty(psutil.net_if_stats)
+    counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
+    igmp = knobs.igmp_versions()
+    return [
+        _interface(name, index, addresses.get(name, []), stats.get(name), counters.get(name), igmp)
+        for index, name in sorted(socket.if_nameindex())
+    ]
+
+
+def select(found: list[Interface], names: tuple[str, ...]) -> list[Interface]:
+    """Return those named by name, index or address, all without names.
+
+    Raises InterfaceError for a name that fits none.
+    """
+    if not names:
+        return found
+    chosen = []
+    for name in names:
+        bare = name.partition("%")[0]
+        fitting = [
+            one
+            for one in found
+            if name in (one.name, str(one.ifindex))
+            or any(bare == address.address for address in one.addresses)
+        ]
+        if not fitting:
+            raise InterfaceError(
+                f"no interface has the name, index or address '{name}'",
+                hint=f"this host has: {', '.join(one.name for one in found)}",
+            )
+        chosen += fitting
+    return chosen
+
+
+def _or_empty(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """psutil reads /proc, which a sandbox may hide."""
+    try:
+        return read()
+    except (OSError, RuntimeError):
+        return {}
+
+
+def _interface(
+    name: str, index: int, addresses: list[Any], stats: Any, counters: Any, igmp: dict[str, int]
+) -> Interface:
+    flags = set(stats.flags.split(",")) if stats and stats.flags else None
+
+    def told(*spellings: str) -> bool | None:
+        return None if flags is None else not flags.isdisjoint(spellings)
+
+    mac = next((one.address for one in addresses if one.family == psutil.AF_LINK), None)
+    return Interface(
+        name=name,
+        ifindex=index,
+        mtu=stats.mtu if stats else None,
+        mac=mac or None,
+        up=told("up"),
+        carrier=told("running"),
+        multicast=told("multicast"),
+        loopback=told("loopback"),
+        point_to_point=told("pointopoint", "pointtopoint"),
+        addresses=tuple(_addresses(name, addresses)),
+        igmp_version=igmp.get(name),
+        mld_version=knobs.mld_version(name),
+        rp_filter=knobs.rp_filter(name),
+        counters={ours: getattr(counters, theirs) for theirs, ours in _COUNTERS.items()}
+        if counters
+        else {},
+    )
+
+
+def _addresses(name: str, entries: list[Any]) -> Iterator[Address]:
+    for one in entries:
+        if one.family == socket.AF_INET:
+            value = IPv4Address(one.address)
+            scope = "host" if value.is_loopback else "link" if value.is_link_local else "global"
+            yield Address("ipv4", one.address, _prefix(one.netmask, 4), scope, None)
+        elif one.family == socket.AF_INET6:
+            text = one.address.partition("%")[0]
+            value6 = IPv6Address(text)
+            scope = "host" if value6.is_loopback else "link" if value6.is_link_local else "global"
+            zone = name if value6.is_link_local else None
+            yield Address("ipv6", text, _prefix(one.netmask, 6), scope, zone)
+
+
+def _prefix(netmask: str | None, version: int) -> int | None:
+    if not netmask:
+        return None
+    value = IPv4Address(netmask) if version == 4 else IPv6Address(netmask)
+    return int(value).bit_count()

@@ -1,0 +1,79 @@
+"""Snapshots for people: a rich table on a terminal, full-width plain columns in a pipe.
+
+rich strips nothing dangerous and cuts cells at 80 columns in a pipe, so every cell is escaped
+first and a pipe never goes through it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from mcastctl.model.interface import Interface
+from mcastctl.output.escape import escape
+
+HEADINGS = ("INDEX", "NAME", "STATE", "MTU", "MAC", "IGMP", "MLD", "RP_FILTER", "ADDRESSES")
+_NUMERIC = {"INDEX", "MTU", "IGMP", "MLD", "RP_FILTER"}
+_WIDE = 100
+"""Columns of a terminal that has room for what is looked at least."""
+_RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
+
+
+def interface_rows(interfaces: Sequence[Interface]) -> list[list[str]]:
+    """Return one row of text per interface, '-' for what is unknown."""
+    return [
+        [
+            str(one.ifindex),
+            escape(one.name),
+            ",".join(one.flags()),
+            _known(one.mtu),
+            escape(one.mac or "-"),
+            f"v{one.igmp_version}" if one.igmp_version else "-",
+            f"v{one.mld_version}" if one.mld_version else "-",
+            _RP_FILTER.get(-1 if one.rp_filter is None else one.rp_filter, "-"),
+            " ".join(_address(one)) or "-",
+        ]
+        for one in interfaces
+    ]
+
+
+def _address(one: Interface) -> list[str]:
+    return [
+        f"{address.address}{f'%{escape(address.zone)}' if address.zone else ''}"
+        f"{f'/{address.prefixlen}' if address.prefixlen is not None else ''}"
+        for address in one.addresses
+    ]
+
+
+def _known(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return aligned columns, never wrapped or cut."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (headings, *rows)
+    ]
+
+
+def show(headings: Sequence[str], rows: Sequence[Sequence[str]], *, color: bool) -> str:
+    """Return a table drawn for the terminal, one flag and one address a line."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(
+        markup=False, highlight=False, emoji=False, no_color=not color, force_terminal=color
+    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    shown = [at for at, name in enumerate(headings) if name != "MAC" or console.width >= _WIDE]
+    for at in shown:
+        justify: Literal["right", "left"] = "right" if headings[at] in _NUMERIC else "left"
+        table.add_column(headings[at].replace("_", "\n"), justify=justify, overflow="fold")
+    for row in rows:
+        cells = [Text(row[at].replace(",", "\n").replace(" ", "\n")) for at in shown]
+        table.add_row(*cells, style="dim" if row[2].startswith("down") else "")
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
