@@ -7,7 +7,6 @@ import pytest
 from mcastctl.model import address
 from mcastctl.model.errors import AddressError
 
-
 SCOPES = {"ff01::1": 1, "ff02::1": 2, "ff12::1": 2, "ff15::1": 5, "ff3e::1": 14, "ff0f::": 15}
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from mcastctl import __version__
+from mcastctl.cli.options import help_option
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 
 COMMANDS = {
@@ -81,12 +82,13 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     cls=LazyGroup,
     name="mcastctl",
     context_settings={
-        "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "MCASTCTL",
         "max_content_width": 100,
     },
     help="Send, hear, answer and explain IP multicast.",
     epilog=EPILOG,
+    add_help_option=False,
+    params=[help_option()],
 )
 @click.option(
     "-V",
@@ -150,11 +152,12 @@ def _explain(error: click.ClickException) -> tuple[str, str]:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "mcastctl"
     message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
     for mark in (" Did you mean ", " (Possible options: ", " (Did you mean "):
         head, found, suggestion = message.partition(mark)
         if found:
             return head.rstrip(". "), f"did you mean {suggestion.rstrip('?).')}?"
-    return message[:1].lower() + message[1:], f"see '{path} --help'"
+    return message, f"see '{path} --help'"
 
 
 def _fail(message: str, hint: str) -> None:

@@ -17,7 +17,9 @@ class Command(click.Command):
     """A command whose configuration section is checked and whose examples come first."""
 
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        kwargs["add_help_option"] = False
         super().__init__(*args, **kwargs)
+        self.params.append(help_option())
         self.examples = examples
         self._settings: dict[str, str] = {}
         for param in self.params:
@@ -34,6 +36,18 @@ class Command(click.Command):
             ctx.default_map = {self._settings[key]: ctx.default_map[key] for key in ctx.default_map}
         return super().parse_args(ctx, args)
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Let short options be found at the first look.
+
+        click looks '-i' up among the long options, and only an error, for which it loads the
+        locale and difflib (4 ms), sends it to the short ones.
+        """
+        parser = super().make_parser(ctx)
+        known = getattr(parser, "_long_opt", {})
+        for spelling, option in getattr(parser, "_short_opt", {}).items():
+            known.setdefault(spelling, option)
+        return parser
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description and then the examples, before any option."""
         super().format_help_text(ctx, formatter)
@@ -41,6 +55,24 @@ class Command(click.Command):
             with formatter.section("Examples"):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def help_option() -> click.Option:
+    """Return -h; click's own loads the locale to translate one sentence of its help."""
+
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+
+    return click.Option(
+        ["-h", "--help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show this page and exit.",
+    )
 
 
 class IfaceOption(click.Option):

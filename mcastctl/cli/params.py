@@ -1,14 +1,16 @@
 """Parameter types: text of the command line to values, with errors that teach."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from mcastctl.model import units
 from mcastctl.model.endpoint import Endpoint, parse, parse_port, parse_source
 from mcastctl.model.errors import McastError, ValueRangeError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Parsed(click.ParamType[Any]):
@@ -46,9 +48,11 @@ class EndpointType(Parsed):
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    ) -> "list[CompletionItem]":
         """Offer the configured names."""
         import os
+
+        from click.shell_completion import CompletionItem
 
         from mcastctl.cli import config
         from mcastctl.cli.app import COMMANDS
@@ -64,9 +68,11 @@ class IfaceType(click.ParamType[Any]):
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    ) -> "list[CompletionItem]":
         """Offer the interface names, with the index as help."""
         import socket
+
+        from click.shell_completion import CompletionItem
 
         return [
             CompletionItem(name, help=f"index {index}")

@@ -51,6 +51,7 @@ def stream(
             reason, status = "signal", 128 + loop.stopped_by
         if failed is not None:
             reason, status = "error", COULD_NOT_ASK
+            fields = {**fields, "unmet": []} if "unmet" in fields else fields  # nobody could ask
             # What standard output cannot take is for people, whatever the format.
             teller = Sink() if isinstance(failed, OutputError) else sink
             teller.write(Notice(time.time_ns(), "error", "failed", failed.message, failed.hint))

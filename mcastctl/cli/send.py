@@ -65,9 +65,9 @@ def command(**given: Any) -> int:
         name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
     )
     trace = given["quiet"] == 0 and (name in ("json", "jsonl") or given["verbose"] > 0)
-    pairs = sender.open_all(sender.targets([endpoint], interfaces), way)
-    content = _payloads(given, len(pairs), pace)
-    sending = Transmission(pairs, content, pace, trace=trace)
+    wanted = sender.targets([endpoint], interfaces)
+    content = _payloads(given, len(wanted), pace)
+    sending = Transmission(sender.open_all(wanted, way), content, pace, trace=trace)
     started = time.monotonic_ns()
     deadline = None if given["timeout"] is None else started + given["timeout"] * 1e9
 
@@ -147,7 +147,9 @@ def _open(path: str) -> int:
     if path == "-":
         return 0
     try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.read(descriptor, 0)  # a directory opens, but refuses this
+        return descriptor
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise PayloadError(

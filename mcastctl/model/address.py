@@ -12,9 +12,6 @@ INTERFACE_LOCAL = 1
 LINK_LOCAL = 2
 """IPv6 multicast scopes (RFC 4291 section 2.7, RFC 7346)."""
 
-_SSM4 = ipaddress.IPv4Network("232.0.0.0/8")
-_LOCAL_CONTROL = ipaddress.IPv4Network("224.0.0.0/24")
-
 
 def canonical(text: str) -> str:
     """Return the canonical spelling of an IPv4 or IPv6 address given without a zone.
@@ -42,6 +39,12 @@ def is_multicast(address: str) -> bool:
     return ipaddress.IPv4Address(address).is_multicast
 
 
+def can_be_source(address: str) -> bool:
+    """Tell whether a datagram may come from this address: one host's, not a group's."""
+    value = ipaddress.ip_address(address)
+    return not (value.is_multicast or value.is_unspecified or address == "255.255.255.255")
+
+
 def scope6(group: str) -> int | None:
     """Return the scope nibble of an IPv6 group, None for IPv4."""
     if family(group) == 4:
@@ -61,7 +64,7 @@ def keeps_zone(group: str) -> bool:
 def is_link_local(group: str) -> bool:
     """Tell whether routers never forward this group whatever its TTL."""
     if family(group) == 4:
-        return ipaddress.IPv4Address(group) in _LOCAL_CONTROL
+        return group.startswith("224.0.0.")  # local network control block, RFC 5771 section 4
     return keeps_zone(group)
 
 
@@ -72,7 +75,7 @@ def is_ssm(group: str) -> bool:
     prefix length and prefix zero). ff12:: has only T set and is an ordinary transient group.
     """
     if family(group) == 4:
-        return ipaddress.IPv4Address(group) in _SSM4
+        return group.startswith("232.")
     packed = ipaddress.IPv6Address(group).packed
     return packed[0] == 0xFF and packed[1] >> 4 == 3 and packed[2:4] == b"\0\0"
 

@@ -6,7 +6,7 @@ no datagram of ours that another echo of ours would answer.
 """
 
 from mcastctl.model import probe
-from mcastctl.model.address import is_multicast
+from mcastctl.model.address import can_be_source, is_multicast
 from mcastctl.model.records import Datagram
 
 NOT_A_REQUEST = "not-a-request"
@@ -30,15 +30,11 @@ def refusal(
         return PORT_ZERO
     if datagram.sport in own_ports:
         return SERVICE_PORT  # our own datagram, another echo's, or made to look like one
-    if is_multicast(datagram.src) or datagram.src in ("0.0.0.0", "::", "255.255.255.255"):  # noqa: S104
+    if not can_be_source(datagram.src):
         return BAD_SOURCE
-    if header is not None and header.kind == probe.REPLY:
-        return ANSWER
-    if header is not None and header.kind == probe.REQUEST:
-        return None
-    if answer_any and is_multicast(datagram.dst):
-        return None
-    return NOT_A_REQUEST
+    if header is not None and header.kind != probe.DATA:
+        return ANSWER if header.kind == probe.REPLY else None
+    return None if answer_any and is_multicast(datagram.dst) else NOT_A_REQUEST
 
 
 def answer(datagram: Datagram, header: probe.Probe | None, said: bytes | None) -> bytes:

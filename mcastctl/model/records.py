@@ -4,19 +4,11 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-import base64
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from mcastctl.model.mark import NO_MARK, Mark
 
 SCHEMA = 1
-
-
-class Record(Protocol):
-    """Anything a sink can write."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON form."""
 
 
 def seconds(ns: int) -> float:
@@ -32,6 +24,8 @@ def payload_field(payload: bytes) -> dict[str, object]:
         text = "\0"
     if text.translate({9: None, 10: None, 13: None}).isprintable():
         return {"payload": text}
+    import base64  # only what prints JSON comes here
+
     return {"payload_b64": base64.b64encode(payload).decode()}
 
 
@@ -198,3 +192,7 @@ class Finding(NamedTuple):
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {"type": "finding", **self._asdict()}
+
+
+Record = Start | Membership | Datagram | Reply | Notice | Report
+"""Anything a stream prints."""

@@ -1,38 +1,18 @@
-"""What to send: data said once or many times, numbered probes, a file, standard input."""
+"""What to send: data said once or many times, numbered probes, a file, standard input.
+
+Every kind has the same four: `take(now_ns)` returns one payload per target, None when it has
+none now; while `hungry`, wait for `descriptor` and `fill()`; `ended` tells that nothing will
+ever come again.
+"""
 
 import os
 from collections import deque
-from typing import Protocol
 
 from mcastctl.model import probe
 from mcastctl.model.errors import PayloadError
 
 MAX_PAYLOAD = 65507
 """Bytes of the largest UDP payload over IPv4 (65535 - 20 - 8)."""
-
-
-class Payloads(Protocol):
-    """A source of datagrams: `take` returns one payload per target, None when it has none now.
-
-    While `hungry`, wait for `descriptor` and `fill`. `ended` tells that nothing will ever
-    come again.
-    """
-
-    descriptor: int
-
-    @property
-    def hungry(self) -> bool:
-        """Whether only reading brings more."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether everything was taken."""
-
-    def fill(self) -> None:
-        """Read from `descriptor`, which is ready."""
-
-    def take(self, now_ns: int) -> list[bytes] | None:
-        """Return the next payload for each target."""
 
 
 class Repeated:
@@ -86,6 +66,16 @@ class Probes:
         ]
 
 
+def _read(descriptor: int, most: int) -> bytes:
+    try:
+        return os.read(descriptor, most)
+    except OSError as error:
+        raise PayloadError(
+            f"cannot read what to send: {(error.strerror or '').lower()}",
+            hint="give DATA, --file with a readable file, or another standard input",
+        ) from error
+
+
 class Chunks:
     """A file in datagrams of `size` bytes, or (`whole` False) a read a datagram.
 
@@ -118,7 +108,7 @@ class Chunks:
         """Read up to one datagram."""
         if self._ready is not None or self._at_end:
             return
-        read = os.read(self.descriptor, self._size - len(self._held))
+        read = _read(self.descriptor, self._size - len(self._held))
         self._at_end = not read
         self._held += read
         if self._held and (len(self._held) == self._size or self._at_end or not self._whole):
@@ -158,7 +148,7 @@ class Lines:
         """Read what is there; raise PayloadError for a line no datagram can carry."""
         if self._lines or self._at_end:
             return
-        read = os.read(self.descriptor, 65536)
+        read = _read(self.descriptor, 65536)
         self._at_end = not read
         *lines, self._rest = (self._rest + read).split(b"\n")
         if self._at_end and self._rest:
@@ -183,3 +173,7 @@ class Lines:
                 f"line {self._count + 1} of standard input is longer than {MAX_PAYLOAD} bytes",
                 hint="use --raw-stdin to send it in pieces, or --file - with -s",
             )
+
+
+Payloads = Repeated | Probes | Chunks | Lines
+"""Anything `Transmission` can send from."""

@@ -27,6 +27,11 @@ class Egress(NamedTuple):
     unicast_ttl: int | None = None
 
 
+def unicast_ttl(egress: Egress) -> int:
+    """Return the TTL or hop limit towards single hosts, never 0."""
+    return egress.unicast_ttl or max(egress.ttl, 1)
+
+
 class Target(NamedTuple):
     """One destination, the interface it is reached by (None: the unicast route decides) and
     the source address asked for with 'SRC@GROUP'."""
@@ -50,6 +55,7 @@ class Sender:
     ) -> None:
         self.version = version
         self.out = out
+        self.egress = egress
         self._sock = sockopts.open_udp(version)
         try:
             if share_port:  # one pinned port on several interfaces takes several sockets
@@ -68,7 +74,7 @@ class Sender:
             sockopts.report_errors(sock, version)
             ancillary.request(sock, version)
             sockopts.set_ttl(sock, version, egress.ttl)
-            sockopts.set_unicast_ttl(sock, version, egress.unicast_ttl or max(egress.ttl, 1))
+            sockopts.set_unicast_ttl(sock, version, unicast_ttl(egress))
             sockopts.set_loop(sock, version, egress.loop)
             if egress.dscp:
                 sockopts.set_dscp(sock, version, egress.dscp)
@@ -172,6 +178,12 @@ class Sender:
             return ""
         finally:
             asker.close()
+
+    def ttl_for(self, target: Target) -> int:
+        """Return the TTL or hop limit of datagrams to `target`."""
+        if is_multicast(target.host):
+            return self.egress.ttl
+        return unicast_ttl(self.egress)
 
     def close(self) -> None:
         """Close the socket."""

@@ -4,8 +4,6 @@ Data goes to standard output; banners, notices and summaries for people go to st
 JSON puts everything on standard output. `quiet` 1 leaves the data out, 2 everything.
 """
 
-import json
-
 from mcastctl.model.errors import ValueRangeError
 from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
 from mcastctl.output import stream, summaries, text
@@ -80,15 +78,19 @@ _DOTS = {code: "." for code in [*range(9), *range(11, 32), 127, 0xFFFD]}
 class JsonLines(Sink):
     """One JSON object a line, everything on standard output. ASCII only, never NaN."""
 
-    _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+    def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
+        import json  # only who asks for it pays for it
+
+        super().__init__(quiet=quiet, verbose=verbose, detail=detail)
+        self._encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record."""
-        self.out.write(type(self)._encode(record.to_dict()).encode() + b"\n")
+        self.out.write(self._encode(record.to_dict()).encode() + b"\n")
 
     def tell(self, record: Record) -> None:
         """Print one record."""
-        self.out.write(type(self)._encode(record.to_dict()).encode() + b"\n")
+        self.out.write(self._encode(record.to_dict()).encode() + b"\n")
 
 
 class Hex(Sink):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from mcastctl.model.interface import Interface
-from mcastctl.model.records import Finding, Record
+from mcastctl.model.records import Finding
 from mcastctl.output import color, stream, tables
 from mcastctl.output.escape import escape
 
@@ -13,7 +13,7 @@ _MARKS = {"info": "ok", "warning": "skip", "error": "FAIL"}
 _COLORS = {"info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 
 
-def records(found: Sequence[Record], name: str) -> None:
+def records(found: Sequence[Finding | Interface], name: str) -> None:
     """Print records as one array ('json') or a line each ('jsonl')."""
     rows = [json.dumps(one.to_dict(), allow_nan=False) for one in found]
     text = "\n".join(rows) if name == "jsonl" else "[" + ",\n ".join(rows) + "]"

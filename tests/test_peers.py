@@ -1,0 +1,163 @@
+"""The tools people have: what they send is heard, what we send they hear, and the counts agree."""
+
+from __future__ import annotations
+
+import re
+import signal
+from subprocess import PIPE
+
+import pytest
+from conftest import Pair
+from streams import Stream
+from world import Host, Running, need
+
+
+def listen(host: Host, *args: str) -> Running:
+    """A listener that prints JSON and has joined."""
+    listener = host.start_mcastctl("listen", "-j", "-T", "9s", *args)
+    listener.wait_stdout('"joined"')
+    return listener
+
+
+def wait_for_group(host: Host, group: str, running: Running) -> None:
+    """Wait until a peer that does not tell is in its group (as /proc/net/igmp spells it)."""
+    spelled = bytes(map(int, group.split(".")))[::-1].hex().upper()
+    for _ in range(5000):
+        if spelled in host.proc("igmp"):
+            return
+        assert running.process.poll() is None, running.stderr
+    raise AssertionError(f"nobody joined {group}")
+
+
+def test_socat_sends(pair: Pair) -> None:
+    need("socat")
+    a, b = pair
+    listener = listen(b, "224.0.0.123:7777", "-i", "b0", "-c", "2")
+    socat = a.popen(
+        ["socat", "STDIO", f"UDP4-DATAGRAM:224.0.0.123:7777,ip-multicast-if={a.addr4()}"],
+        stdin=PIPE,
+    )
+    socat.write("hello\n")
+    listener.wait_stdout(r'"payload":"hello\\n"')
+    socat.write("again\n")
+    heard = Stream.of(listener.finish())
+    assert heard.payloads == ["hello\n", "again\n"]
+    assert {one["src"] for one in heard.datagrams} == {a.addr4()}
+    assert len({one["sport"] for one in heard.datagrams}) == 1
+
+
+def test_socat_sends_over_ipv6(pair: Pair) -> None:
+    need("socat")
+    a, b = pair
+    listener = listen(b, "[ff02::123%b0]:7777", "-c", "1")
+    a.run(["socat", "-u", "STDIN", "UDP6-DATAGRAM:[ff02::123%a0]:7777"], input="six")
+    heard = Stream.of(listener.finish()).only("datagram")
+    assert (heard["payload"], heard["src"]) == ("six", a.lladdr())
+
+
+def test_socat_receives(pair: Pair) -> None:
+    need("socat")
+    a, b = pair
+    address = f"UDP4-RECVFROM:7777,ip-add-membership=224.0.0.123:{b.addr4()},fork"
+    socat = b.popen(["socat", "-u", address, "-"])
+    wait_for_group(b, "224.0.0.123", socat)
+    for word in ("one", "two"):
+        assert a.mcastctl("send", "224.0.0.123:7777", word, "-i", "a0").returncode == 0
+        socat.wait_stdout(word)
+    assert sorted(re.findall("one|two", socat.stdout)) == ["one", "two"]
+
+
+def test_socat_answers(pair: Pair) -> None:
+    """The reply socat's child gives comes back to the sending socket and is printed."""
+    need("socat")
+    a, b = pair
+    address = f"UDP4-RECVFROM:7777,ip-add-membership=224.0.0.123:{b.addr4()},fork"
+    socat = b.popen(["socat", address, "EXEC:printf pong"])
+    wait_for_group(b, "224.0.0.123", socat)
+    sender = a.start_mcastctl("send", "224.0.0.123:7777", "-i", "a0", "-j", stdin=PIPE)
+    sender.write("ping\n")
+    sender.wait_stdout('"payload":"pong"')
+    sent = Stream.of(sender.finish())
+    (reply,) = (one for one in sent.datagrams if one["direction"] == "rx")
+    assert (reply["src"], reply["dst"], sent.summary["replies"]) == (b.addr4(), a.addr4(), 1)
+
+
+def test_both_listen_on_one_port(pair: Pair) -> None:
+    """A shared port is shared: socat and listen each get every datagram."""
+    need("socat")
+    a, b = pair
+    address = f"UDP4-RECV:7777,reuseaddr,ip-add-membership=239.1.1.1:{b.addr4()}"
+    socat = b.popen(["socat", "-u", address, "-"])
+    wait_for_group(b, "239.1.1.1", socat)
+    listener = listen(b, "239.1.1.1:7777", "-c", "1")
+    assert a.mcastctl("send", "239.1.1.1:7777", "both").returncode == 0
+    assert Stream.of(listener.finish()).payloads == ["both"]
+    socat.wait_stdout("both")
+
+
+def test_iperf_is_heard_and_counted(pair: Pair) -> None:
+    need("iperf")
+    a, b = pair
+    listener = listen(b, "239.1.1.1:5001", "-q", "--idle", "800ms")
+    args = ["-u", "-T", "3", "-t", "1", "-b", "2M", "-l", "500"]
+    iperf = a.run(["iperf", "-c", "239.1.1.1", *args], timeout=15)
+    heard = Stream.of(listener.finish())
+    (stream,) = heard.summary["streams"]
+    sent = re.search(r"Sent (\d+) datagrams", iperf.stdout)
+    assert sent, iperf.stdout
+    number = int(sent[1])
+    assert number > 400
+    assert number <= stream["packets"] <= number + 10  # iperf repeats its last one
+    assert stream["bytes"] == 500 * stream["packets"]
+    assert (stream["src"], stream["dport"], stream["ttl"]) == (a.addr4(), 5001, 3)
+    assert (heard.summary["kernel_drops"], heard.summary["skipped"]) == (0, 0)
+    # Its sequence numbers are not ours to read: nothing may be taken for loss.
+    assert (heard.summary["lost"], stream["kind"]) == (0, "plain")
+
+
+def test_iperf_hears_and_counts(pair: Pair) -> None:
+    need("iperf")
+    a, b = pair
+    args = ["-s", "-u", "-B", "239.1.1.1%b0", "-p", "5002", "-i", "1", "-t", "20"]
+    iperf = b.popen(["iperf", *args])
+    wait_for_group(b, "239.1.1.1", iperf)
+    iperf.wait_stdout("Server listening")
+    client = b"\x00\x00\x00\x00" + bytes(28)  # number 0, then a time of zero
+    assert a.mcastctl("send", "239.1.1.1:5002", "--hex", client.hex()).returncode == 0
+    iperf.wait_stdout("connected with 10.0.1.1")
+    iperf.signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("group", "filter_", "wanted"),
+    [
+        ("239.1.1.1:5004", "udp and dst 239.1.1.1", [r"tos 0x88", r"ttl 7,"]),
+        ("[ff15::1]:5004", "udp and dst ff15::1", [r"class 0x88", r"hlim 7,"]),
+    ],
+)
+def test_tcpdump_sees_what_was_asked_for(
+    pair: Pair, group: str, filter_: str, wanted: list[str]
+) -> None:
+    need("tcpdump")
+    a, b = pair
+    args = ["-i", "b0", "-Z", "root", "-n", "-v", "-c", "1", "-l", "--immediate-mode"]
+    tcpdump = b.popen(["tcpdump", *args, *filter_.split()])
+    tcpdump.wait_stderr("listening on b0")
+    options = "-t 7 -Q af41 --bind :4321".split()
+    assert a.mcastctl("send", group, "hello", *options).returncode == 0
+    seen = tcpdump.finish().stdout
+    for pattern in wanted:
+        assert re.search(pattern, seen), seen
+    assert re.search(r"[.:]1\.4321 > .*\.5004: .*length 5", seen), seen
+
+
+def test_tcpdump_sees_the_reports(pair: Pair) -> None:
+    """What a join, and only a join, puts on the wire: IGMPv3 and MLDv2 reports with the source."""
+    need("tcpdump")
+    _, b = pair
+    args = ["-i", "b0", "-Z", "root", "-n", "-v", "-l", "--immediate-mode"]
+    tcpdump = b.popen(["tcpdump", *args, "igmp or ip6[6] == 0"])
+    tcpdump.wait_stderr("listening on b0")
+    listen(b, "10.0.1.1@232.1.1.1:5004", "fd00:1::1@[ff35::1]:5004", "-i", "b0")
+    tcpdump.wait_stdout(r"igmp v3 report.*232\.1\.1\.1 allow \{ 10\.0\.1\.1 \}")
+    tcpdump.wait_stdout(r"report v2.*ff35::1 allow \{ fd00:1::1 \}")
