@@ -28,9 +28,8 @@ def interfaces() -> list[Interface]:
     addresses = psutil.net_if_addrs()
     stats = _or_empty(psutil.net_if_stats)
     counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
-    igmp = knobs.igmp_versions()
     return [
-        _interface(name, index, addresses.get(name, []), stats.get(name), counters.get(name), igmp)
+        _interface(name, index, addresses.get(name, []), stats.get(name), counters.get(name))
         for index, name in sorted(socket.if_nameindex())
     ]
 
@@ -68,9 +67,7 @@ def _or_empty(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {}
 
 
-def _interface(
-    name: str, index: int, addresses: list[Any], stats: Any, counters: Any, igmp: dict[str, int]
-) -> Interface:
+def _interface(name: str, index: int, addresses: list[Any], stats: Any, counters: Any) -> Interface:
     flags = set(stats.flags.split(",")) if stats and stats.flags else None
 
     def told(*spellings: str) -> bool | None:
@@ -88,7 +85,7 @@ def _interface(
         loopback=told("loopback"),
         point_to_point=told("pointopoint", "pointtopoint"),
         addresses=tuple(_addresses(name, addresses)),
-        igmp_version=igmp.get(name),
+        igmp_version=knobs.igmp_versions().get(name),
         mld_version=knobs.mld_version(name),
         rp_filter=knobs.rp_filter(name),
         counters={ours: getattr(counters, theirs) for theirs, ours in _COUNTERS.items()}

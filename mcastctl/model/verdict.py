@@ -36,7 +36,8 @@ class Expectation(NamedTuple):
         wanted = max(self.enough_at or 0, self.expect or 0, 1)
         found = []
         if heard.packets < wanted:
-            found.append(f"heard {heard.packets} of {wanted} datagrams")
+            number = heard.packets or "none"
+            found.append(f"heard {number} of {wanted} expected")
         sources = {stream.src for stream in heard.streams.values()}
         found += [f"heard nothing from {one}" for one in self.expect_from if one not in sources]
         if heard.packets:

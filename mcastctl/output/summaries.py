@@ -26,16 +26,30 @@ def summary(fields: Fields) -> list[str]:
     elif "replies_sent" in fields:
         lines.append(_answered(fields))
     else:
-        lines.append(
-            f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s, {_rates(fields)}"
-            f"{_quality(fields)}{_drops(fields)}"
-        )
+        lines += _heard(fields)
     return lines + [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
 
 
+def _heard(fields: Fields) -> list[str]:
+    if fields["packets"]:
+        return [
+            f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s, {_rates(fields)}"
+            f"{_quality(fields)}{_drops(fields)}"
+        ]
+    return [
+        f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}",
+        "hint: check the sender's interface and TTL, then this host's firewall and rp_filter "
+        "('mcastctl ifaces'); 'mcastctl ping' and 'echo' tell whether unicast fares better",
+    ]
+
+
 def _amount(fields: Fields) -> str:
-    noun = "datagram" if fields["packets"] == 1 else "datagrams"
-    return f"{fields['packets']} {noun}, {fields['bytes']} bytes"
+    return f"{counted(fields['packets'], 'datagram')}, {fields['bytes']} bytes"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return '1 host' or '2 hosts'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _rates(fields: Fields) -> str:
@@ -73,7 +87,8 @@ def _stream(stream: Fields) -> str:
 
 def _asked(fields: Fields) -> str:
     hosts = sum(1 for one in fields["responders"] if one["multicast"]["received"])
-    line = f"asked {fields['requests']} times, {hosts} hosts answered"
+    asked = counted(fields["requests"], "time")
+    line = f"asked {asked}, {counted(hosts, 'host')} answered"
     if fields["refused"]:
         line += f"; refused {fields['refused']} {_errors(fields['errors'])}"
     return line
@@ -97,7 +112,8 @@ def _errors(errors: Mapping[str, int]) -> str:
 def _answered(fields: Fields) -> str:
     ignored = sum(fields["ignored"].values())
     because = _errors(fields["ignored"]) if ignored else ""
-    return f"answered {fields['replies_sent']} requests, ignored {ignored} {because}".rstrip()
+    answered = counted(fields["replies_sent"], "request")
+    return f"answered {answered}, ignored {ignored} {because}".rstrip()
 
 
 def _responder(responder: Fields) -> list[str]:
