@@ -48,7 +48,11 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 @click.option("--max-loss", type=p.PERCENT, help="Most loss allowed, of each stream.")
 @click.option("--max-jitter", type=p.TIME, help="Most jitter allowed.")
 @click.option("--rcvbuf", type=p.SIZE, default=receiver.DEFAULT_BUFFER, help="Receive buffer.")
-@click.option("--exec", "exec_command", help="Run CMD for each datagram, payload on its stdin.")
+@click.option(
+    "--exec",
+    "exec_command",
+    help="Run CMD for each datagram: payload on stdin, the rest in MCASTCTL_* variables.",
+)
 @options.output("dots=BYTES")
 @options.dumps
 def command(**given: Any) -> int:

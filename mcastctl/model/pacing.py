@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-CREDIT_NS = 2_000_000
+CREDIT_NS = 5_000_000
 """How much lateness may be made up. Timers oversleep by 0.1 ms, so without any credit a high
 rate is never reached; with more, a pause would end in a burst."""
 

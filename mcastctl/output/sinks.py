@@ -8,6 +8,9 @@ from mcastctl.model.errors import ValueRangeError
 from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
 from mcastctl.output import stream, summaries, text
 
+MOST_JOINS = 8
+"""Joins told one by one to people; -v tells all."""
+
 FORMATS = ("text", "json", "jsonl", "hex", "raw")
 """What every streaming command can print."""
 
@@ -24,6 +27,7 @@ class Sink:
         self.verbose = verbose
         self.detail = detail
         self.out = stream.Output(1)
+        self._joined = 0
 
     def write(self, record: Record) -> None:
         """Take one record."""
@@ -49,14 +53,28 @@ class Sink:
         for line in self._lines(record):
             stream.notice(line)
 
+    def _membership(self, record: Membership) -> list[str]:
+        """Tell the first few joins one by one, the rest as a number."""
+        if record.event == "left":
+            return [text.membership(record)]
+        if self.quiet:
+            return []
+        self._joined += 1
+        return [text.membership(record)] if self.verbose or self._joined <= MOST_JOINS else []
+
+    def _more_joined(self) -> None:
+        more, self._joined = self._joined - MOST_JOINS, 0
+        if more > 0 and not self.verbose:
+            stream.notice(f"joined {more} more; -v lists all")
+
     def _lines(self, record: Record) -> list[str]:
         match record:
             case Start():
                 return [text.start(record)] if self.verbose else []
             case Membership():
-                return [text.membership(record)] if record.event == "left" or not self.quiet else []
+                return self._membership(record)
             case Notice():
-                return text.notice(record)
+                return text.notice(record) if self.verbose or record.level != "info" else []
             case Report(event="interval"):
                 return [summaries.interval(record.fields)]
             case Report():
@@ -65,6 +83,7 @@ class Sink:
 
     def flush(self) -> None:
         """Write out what was taken."""
+        self._more_joined()
         self.out.flush()
 
     def close(self) -> None:

@@ -8,6 +8,9 @@ from mcastctl.output.text import host_port, scaled
 
 Fields = Mapping[str, Any]
 
+MOST = 20
+"""Streams that a summary for people lists, the busiest first."""
+
 
 def interval(fields: Fields) -> str:
     """Return one line for an interval report."""
@@ -16,7 +19,10 @@ def interval(fields: Fields) -> str:
 
 def summary(fields: Fields) -> list[str]:
     """Return the lines that end a run."""
-    lines = [_stream(stream) for stream in fields.get("streams", ())]
+    streams = sorted(fields.get("streams", ()), key=lambda stream: -stream["packets"])
+    lines = [_stream(stream) for stream in streams[:MOST]]
+    if len(streams) > MOST:
+        lines.append(f"and {counted(len(streams) - MOST, 'stream')} more; -j shows all")
     for responder in fields.get("responders", ()):
         lines += _responder(responder)
     if "responders" in fields:
