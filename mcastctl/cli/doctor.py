@@ -13,7 +13,6 @@ mcastctl doctor --self-test                  loopback only, nothing leaves this 
 mcastctl doctor --self-test -i eth0          on an interface; TTL 1
 mcastctl doctor --self-test -j
 """
-_FORMATS = ("text", "json", "jsonl")
 
 
 @click.command(
@@ -32,9 +31,7 @@ def command(**given: Any) -> int:
     from mcastctl.net import nic
     from mcastctl.output import snapshot
 
-    name = given["output"] or ("json" if given["as_json"] else "text")
-    if name not in _FORMATS or (given["as_json"] and name not in ("json", "jsonl")):
-        raise ValueRangeError(f"'{name}' does not fit here", hint=f"use {', '.join(_FORMATS)}")
+    name = options.snapshot_format(given["output"], given["as_json"])
     if not given["self_test"]:
         raise ValueRangeError(
             "doctor was not told what to check", hint="write 'mcastctl doctor --self-test'"

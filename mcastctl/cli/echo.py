@@ -13,7 +13,6 @@ from mcastctl.model.errors import NO, YES, PayloadError
 from mcastctl.model.limits import Limits
 from mcastctl.net import nic, receiver
 from mcastctl.net.responder import Responding
-from mcastctl.output.sinks import open_sink
 
 EXAMPLES = """
 mcastctl echo 239.1.1.1:5004                        answer 'mcastctl ping 239.1.1.1:5004'
@@ -52,10 +51,7 @@ def command(**given: Any) -> int:
     )
     if given["text"] is not None and given["exec_command"] is not None:
         raise PayloadError("--text and --exec contradict each other", hint="keep one")
-    name = options.output_format(given["output"], given["as_json"])
-    sink = open_sink(
-        name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
-    )
+    name, sink = run.open_sink(given)
     interfaces = [nic.find(one) for one in given["iface"]]
     responding = Responding(
         receiver.subscriptions(endpoints, interfaces),

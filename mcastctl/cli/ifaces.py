@@ -7,7 +7,7 @@ import click
 
 from mcastctl.cli import options
 from mcastctl.cli import params as p
-from mcastctl.model.errors import YES, ValueRangeError
+from mcastctl.model.errors import YES
 
 EXAMPLES = """
 mcastctl ifaces                                  index, state, addresses, IGMP and MLD
@@ -15,7 +15,6 @@ mcastctl ifaces eth0 -o index                    the bare index
 ping ff02::1%$(mcastctl ifaces eth0 -o index)
 mcastctl ifaces -j | jq -r '.[] | select(.multicast and .up) | .name'
 """
-_FORMATS = ("text", "json", "jsonl", "index")
 
 
 @click.command(
@@ -31,9 +30,7 @@ def command(**given: Any) -> int:
     from mcastctl.host import interfaces
     from mcastctl.output import snapshot
 
-    name = given["output"] or ("json" if given["as_json"] else "text")
-    if name not in _FORMATS or (given["as_json"] and name not in ("json", "jsonl")):
-        raise ValueRangeError(f"'{name}' does not fit here", hint=f"use {', '.join(_FORMATS)}")
+    name = options.snapshot_format(given["output"], given["as_json"], ("index",))
     found = interfaces.select(interfaces.interfaces(), given["names"])
     if given["quiet"] < 2:
         snapshot.interfaces(found, name, given["color"], os.environ)

@@ -15,7 +15,6 @@ from mcastctl.model.records import Datagram, Notice, Record
 from mcastctl.model.verdict import Expectation
 from mcastctl.net import listener, nic, receiver
 from mcastctl.net.loop import Loop
-from mcastctl.output.sinks import open_sink
 
 EXAMPLES = """
 mcastctl listen 239.1.1.1:5004                          join, print each datagram
@@ -65,10 +64,7 @@ def command(**given: Any) -> int:
         ipv6=given["ipv6"],
     )
     expectation = _expectation(given)
-    name = options.output_format(given["output"], given["as_json"], ("dots=",))
-    sink = open_sink(
-        name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
-    )
+    name, sink = run.open_sink(given, "dots=")
     argv = options.exec_argv(given["exec_command"])
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)

@@ -223,3 +223,12 @@ def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()
         known = ", ".join(_FORMATS + extra)
         raise ValueRangeError(f"'{name}' is not an output format", hint=f"use {known}")
     return name
+
+
+def snapshot_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
+    """Return the format asked of a command that prints once."""
+    known = ("text", "json", "jsonl", *extra)
+    name = output or ("json" if as_json else "text")
+    if name not in known or (as_json and name not in ("json", "jsonl")):
+        raise ValueRangeError(f"'{name}' does not fit here", hint=f"use {', '.join(known)}")
+    return name

@@ -14,7 +14,6 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.responders import Responders
 from mcastctl.net import nic, sender
 from mcastctl.net.pinger import UNICAST_TTL, Pinging
-from mcastctl.output.sinks import open_sink
 
 EXAMPLES = """
 mcastctl ping 239.1.1.1:5004                      who runs 'mcastctl echo' there?
@@ -54,10 +53,7 @@ def command(**given: Any) -> int:
     endpoint = options.complete(
         [given["endpoint"]], port=given["port"], ipv4=given["ipv4"], ipv6=given["ipv6"]
     )[0]
-    name = options.output_format(given["output"], given["as_json"])
-    sink = open_sink(
-        name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
-    )
+    _, sink = run.open_sink(given)
     source, source_port = given["bind"]
     way = sender.Egress(
         given["ttl"], not given["no_loop"], given["dscp"], source, source_port, UNICAST_TTL

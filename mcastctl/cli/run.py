@@ -1,13 +1,15 @@
 """The frame of a streaming command: start line, records, summary, exit status."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from mcastctl import __version__
+from mcastctl.cli import options
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.model.records import Notice, Record, Report, Start
 from mcastctl.net.loop import Loop
+from mcastctl.output import sinks
 from mcastctl.output.sinks import Sink
 from mcastctl.output.stream import OutputError
 
@@ -20,6 +22,15 @@ class Outcome(NamedTuple):
     reason: str
     fields: dict[str, object]
     status: int
+
+
+def open_sink(given: Mapping[str, Any], *extra_formats: str) -> tuple[str, Sink]:
+    """Return the format the output options ask for, and its sink."""
+    name = options.output_format(given["output"], given["as_json"], extra_formats)
+    detail = given["detail"] or ""
+    return name, sinks.open_sink(
+        name, quiet=given["quiet"], verbose=given["verbose"], detail=detail
+    )
 
 
 def stream(

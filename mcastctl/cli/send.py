@@ -14,7 +14,6 @@ from mcastctl.model.endpoint import Endpoint, format_endpoint
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, AddressError, PayloadError
 from mcastctl.net import nic, payloads, sender
 from mcastctl.net.transmission import Pace, Transmission
-from mcastctl.output.sinks import open_sink
 
 EXAMPLES = """
 echo hello | mcastctl send 239.1.1.1:5004        a line a datagram; replies are printed
@@ -60,10 +59,7 @@ def command(**given: Any) -> int:
     source, source_port = given["bind"]
     way = sender.Egress(given["ttl"], not given["no_loop"], given["dscp"], source, source_port)
     interfaces = [nic.find(name) for name in given["iface"]]
-    name = options.output_format(given["output"], given["as_json"])
-    sink = open_sink(
-        name, quiet=given["quiet"], verbose=given["verbose"], detail=given["detail"] or ""
-    )
+    name, sink = run.open_sink(given)
     trace = given["quiet"] == 0 and (name in ("json", "jsonl") or given["verbose"] > 0)
     wanted = sender.targets([endpoint], interfaces)
     content = _payloads(given, len(wanted), pace)
@@ -137,24 +133,12 @@ def _payloads(given: dict[str, Any], targets: int, pace: Pace) -> payloads.Paylo
         once = not (pace.limited or given["flood"]) and count is None
         return payloads.Repeated(data, targets, 1 if once else count)
     if given["file"] is not None:
-        return payloads.Chunks(_open(given["file"]), size or 1316, targets, count, whole=True)
+        return payloads.Chunks(
+            payloads.open_file(given["file"]), size or 1316, targets, count, whole=True
+        )
     if given["raw_stdin"]:
         return payloads.Chunks(0, size or 8192, targets, count, whole=False)
     return payloads.Lines(0, targets, count)
-
-
-def _open(path: str) -> int:
-    if path == "-":
-        return 0
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        os.read(descriptor, 0)  # a directory opens, but refuses this
-        return descriptor
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or str(error)
-        raise PayloadError(
-            f"cannot read {path}: {cause.lower()}", hint="name a file this user may read"
-        ) from error
 
 
 def _outcome(sending: Transmission, elapsed_s: float) -> run.Outcome:

@@ -27,7 +27,10 @@ _BRACKETED = (
     + (_ZONE.format("zone_out") + _LENGTH.format("length_out") + _TAIL)
 )
 _BARE6 = r"(?P<group>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)" + (
-    _ZONE.format("zone_in") + _LENGTH.format("length_in") + r"(?:\+(?P<further>.*))?"
+    _LENGTH.format("length_in")
+    + _ZONE.format("zone_in")
+    + _LENGTH.format("length_out")
+    + r"(?:\+(?P<further>.*))?"
 )
 _BARE4 = r"(?P<group>[^%/:+\[\]]+)" + (
     _LENGTH.format("length_in") + _ZONE.format("zone_in") + _LENGTH.format("length_out") + _TAIL

@@ -122,6 +122,21 @@ class Chunks:
         return None if payload is None else [payload] * self._targets
 
 
+def open_file(path: str) -> int:
+    """Return a descriptor to read `path` from, standard input for '-'."""
+    if path == "-":
+        return 0
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.read(descriptor, 0)  # a directory opens, but refuses this
+        return descriptor
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise PayloadError(
+            f"cannot read {path}: {cause.lower()}", hint="name a file this user may read"
+        ) from error
+
+
 class Lines:
     """Standard input, a line a datagram, without its line feed; an empty line is an empty one."""
 
