@@ -1,0 +1,76 @@
+"""The README's own commands: each row of the table of equivalents runs between two hosts."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from world import Place, World, need
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+TABLE = README.partition("## Instead of")[2].partition("\n## ")[0]
+ROW = re.compile(r"^\| `([^`]+)`.* \| `([^`]+)` \|$", re.MULTILINE)
+EQUIVALENTS = ROW.findall(TABLE)
+
+
+def test_first_screen_has_both_commands() -> None:
+    """The two commands stand whole, each on a line of its own, within the first 30 lines."""
+    top = README.splitlines()[:30]
+    for command in (
+        "python3 -m venv .venv && .venv/bin/pip install -q . "
+        "&& .venv/bin/mcastctl doctor --self-test",
+        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' "
+        "&& .venv/bin/python -m pytest",
+    ):
+        assert f"$ {command}" in top
+
+
+def test_table_is_found() -> None:
+    """The parser of this test reads the table at all."""
+    assert len(EQUIVALENTS) == 9
+
+
+@pytest.mark.parametrize(("peer", "ours"), EQUIVALENTS, ids=[ours for _, ours in EQUIVALENTS])
+def test_equivalents_run(world: World, peer: str, ours: str) -> None:
+    """Our side of each row is understood and does its work on an interface named eth0."""
+    need(re.split(r"\W", peer)[0])
+    eth, other = world.host("eth"), world.host("other")
+    world.link(eth, other)
+    if ours.startswith("ping"):  # the row that only asks for the bare index
+        inner = re.search(r"\$\(mcastctl (.*?)\)", ours)
+        assert inner
+        assert eth.mcastctl(*shlex.split(inner[1])).stdout.strip() == str(eth.ifindex("eth0"))
+        return
+    arguments = shlex.split(ours)[1:]
+    finished = {
+        "send": ["-T", "300ms"],
+        "listen": ["-T", "300ms"],
+        "echo": ["-T", "300ms"],
+        "ping": ["--interval", "50ms", "--wait", "100ms"],
+        "ifaces": [],
+    }[arguments[0]]
+    if "-T" in arguments:
+        arguments[arguments.index("-T") + 1] = "300ms"
+        finished = []
+    outcome = eth.mcastctl(*arguments, *finished, input="hello\n")
+    silent = arguments[0] in ("listen", "echo", "ping")  # nobody is there: the answer is no
+    assert outcome.returncode == (1 if silent else 0), outcome.stderr
+    assert "error" not in outcome.stderr
+
+
+def test_every_shell_command_names_real_options(here: Place) -> None:
+    """Each mcastctl line of the console blocks parses: its help page knows every option."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    lines = [
+        re.split(r" \| | && |   #", line.partition("$ ")[2])[0]
+        for block in blocks
+        for line in block.splitlines()
+        if "$ mcastctl" in line
+    ]
+    assert len(lines) >= 8
+    for line in lines:
+        words = shlex.split(line)[1:]
+        page = here.mcastctl(words[0], "--help").stdout
+        for word in words[1:]:
+            if re.fullmatch(r"--?[A-Za-z][a-z-]*", word):
+                assert re.search(rf"(^|[ ,]){re.escape(word)}\b", page, re.MULTILINE), word
