@@ -19,21 +19,66 @@ from world import Host, Outcome, World, need
 
 pytestmark = pytest.mark.netns
 
-# Runs mcastctl and says on stdout, where an error must not, that a socket was made.
-WATCHED = """
-import os, sys
+# Runs a command line per line of input, each in a process of its own that was spared the start of
+# Python, and says on its stdout, where an error must not, that a socket was made.
+OFFICE = """
+import json, os, sys
+import mcastctl.cli.listen, mcastctl.cli.send
+from mcastctl.cli.app import main
+
 def watch(event, args):
     if event == "socket.__new__":
         os.write(1, f"socket of family {args[1]}\\n".encode())
-sys.addaudithook(watch)
-from mcastctl.cli.app import main
-main()
+
+def run(words, settings, stdout, stderr):
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.environ.update(settings)
+    sys.argv[1:] = words
+    sys.addaudithook(watch)
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+
+for line in sys.stdin:
+    said, stdout = os.pipe()
+    complained, stderr = os.pipe()
+    child = os.fork()
+    if child == 0:
+        run(*json.loads(line), stdout, stderr)
+        os._exit(3)
+    os.close(stdout)
+    os.close(stderr)
+    texts = [open(end, errors="surrogateescape").read() for end in (said, complained)]
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([status, *texts]), flush=True)
 """
 
 
+class Office:
+    """Where commands are asked for that must be refused, on one host."""
+
+    def __init__(self, host: Host) -> None:
+        self.config = host.config_home / "mcastctl" / "config.toml"
+        self._running = host.popen([sys.executable, "-c", OFFICE], stdin=PIPE)
+        self._asked = 0
+
+    def refuse(self, args: str | list[str], env: dict[str, str] | None = None) -> tuple[str, str]:
+        """Run what must be refused; return message and hint. Nothing else may be printed."""
+        words = args.split() if isinstance(args, str) else args
+        self._asked += 1
+        self._running.write(json.dumps([words, env or {}]) + "\n")
+        answer = self._running.wait_stdout("^.+$", count=self._asked)
+        return two_lines(Outcome(*json.loads(answer[0])))
+
+
 @pytest.fixture(scope="module")
-def fork() -> Iterator[Host]:
-    """A host with two interfaces, fork0 and fork1, either of which a group could mean."""
+def office() -> Iterator[Office]:
+    """On a host with two interfaces, fork0 and fork1, either of which a group could mean."""
     if reason := reason_without_world():
         pytest.skip(reason)
     with World() as world:
@@ -41,23 +86,15 @@ def fork() -> Iterator[Host]:
         world.link(host, world.host("b"))
         world.link(host, world.host("c"))
         host.ip("route add 224.0.0.0/4 dev fork0")
-        yield host
+        yield Office(host)
 
 
 @pytest.fixture
-def config(fork: Host) -> Iterator[Path]:
+def config(office: Office) -> Iterator[Path]:
     """The configuration file of that host, not written yet."""
-    file = fork.config_home / "mcastctl" / "config.toml"
-    file.parent.mkdir(exist_ok=True)
-    yield file
-    file.unlink(missing_ok=True)
-
-
-def refuse(host: Host, args: str | list[str], env: dict[str, str] | None = None) -> tuple[str, str]:
-    """Run what must be refused; return message and hint. Nothing else may be printed."""
-    words = args.split() if isinstance(args, str) else args
-    outcome = host.run([sys.executable, "-c", WATCHED, *words], env=env, check=False)
-    return two_lines(outcome)
+    office.config.parent.mkdir(exist_ok=True)
+    yield office.config
+    office.config.unlink(missing_ok=True)
 
 
 def two_lines(outcome: Outcome) -> tuple[str, str]:
@@ -107,7 +144,11 @@ BAD = [
     ("listen !10.0.0.1,10.0.0.2@239.1.1.1:5004", "mixes wanted and unwanted", "never both"),
     ("listen 10.0.0.1@239.1.1.1:5004 -S !10.0.0.2", "mixes wanted and unwanted", "never both"),
     ("listen 10.0.0.1@239.1.1.1:5004 !10.0.0.1@239.1.1.1:5004 -i fork0", "INCLUDE and EXCLUDE", ""),
-    ("listen 239.1.1.1:5004 10.0.0.1@239.1.1.1:5004 -i fork0", "ANY and INCLUDE", "one filter mode"),
+    (
+        "listen 239.1.1.1:5004 10.0.0.1@239.1.1.1:5004 -i fork0",
+        "ANY and INCLUDE",
+        "one filter mode",
+    ),
     ("listen fe80::1@239.1.1.1:5004", "mixes IPv4 and IPv6", "one address family"),
     ("listen 239.1.1.2@239.1.1.1:5004", "239.1.1.2 cannot be a source", "unicast address"),
     ("listen 239.1.1.1:5004 -S nobody", "'nobody' is not an IP address", ""),
@@ -128,10 +169,12 @@ BAD = [
     ("send 239.1.1.1:5004 x -Q ef1", "--dscp: 'ef1' is not a DSCP", "af11-af43"),
     ("send 239.1.1.1:5004 --hex abc", "hexadecimal payload is malformed", "pairs of digits"),
     ("send 239.1.1.1:5004 --probe -s 65528", "--size: '65528' is not a size", "65527"),
-    ("send 239.1.1.1:5004 --probe -s 31 -i fork0", "-s 31 is too small for a probe", "32 bytes"),
+    ("send 239.1.1.1:5004 --probe -s 31 -i fork0", "-s 31 is too small", "32 or more"),
     ("listen 239.1.1.1:5004 -T -1s", "'-1s' is not a time", "500ms"),
     ("listen 239.1.1.1:5004 -T 10parsecs", "'10parsecs' is not a time", "500ms"),
     ("listen 239.1.1.1:5004 --max-loss 101%", "'101%' is not a percentage", "0 to 100"),
+    ("listen 239.1.1.1:5004 --interval 0", "--interval: 0 would report without end", "500ms"),
+    ("send 239.1.1.1:5004 --file - -s 0", "-s 0 is too small", "1 or more"),
     ("listen 239.1.1.1:5004 --rcvbuf many", "'many' is not a size", "4MiB"),
     # contradictions
     ("send 239.1.1.1:5004 x --probe", "DATA and --probe contradict each other", "keep one"),
@@ -146,7 +189,11 @@ BAD = [
     ("send 239.1.1.1:5004 x -o dots=5", "'dots=5' is not an output format", "jsonl"),
     ("listen 239.1.1.1:5004 --exec no-such-program", "no such program", "PATH"),
     ("listen 239.1.1.1:5004 --exec '", "cannot read the command", "quotes"),
-    ("send 239.1.1.1:5004 --file /nowhere/file -i fork0", "cannot read /nowhere/file: no such file", ""),
+    (
+        "send 239.1.1.1:5004 --file /nowhere/file -i fork0",
+        "cannot read /nowhere/file: no such file",
+        "",
+    ),
     ("send 239.1.1.1:5004 --file /etc -i fork0", "cannot read /etc: is a directory", "name a file"),
     # words
     ("lisen 239.1.1.1:5004", "no such command 'lisen'", "did you mean 'listen'?"),
@@ -162,20 +209,20 @@ BAD = [
 
 
 @pytest.mark.parametrize(("args", "message", "hint"), BAD, ids=[row[0] for row in BAD])
-def test_bad_input(fork: Host, args: str, message: str, hint: str) -> None:
-    found, remedy = refuse(fork, args)
+def test_bad_input(office: Office, args: str, message: str, hint: str) -> None:
+    found, remedy = office.refuse(args)
     assert message in found
     assert hint in remedy
 
 
-def test_hostile_words_do_no_harm(fork: Host) -> None:
+def test_hostile_words_do_no_harm(office: Office) -> None:
     for word in ("239.1.1.1:5004\x1b[31m", "ff02::1%e\x1bth0", "\n", "239.1.1.1:" + "9" * 5000, ""):
-        refuse(fork, ["listen", word])
-    message, _ = refuse(fork, ["listen", GROUP, "-i", "\x1b]0;title\x07"])
+        office.refuse(["listen", word])
+    message, _ = office.refuse(["listen", GROUP, "-i", "\x1b]0;title\x07"])
     assert message.isprintable()
-    message, _ = refuse(fork, ["\x1b[31mred"])
+    message, _ = office.refuse(["\x1b[31mred"])
     assert message.isprintable()
-    assert len(refuse(fork, ["listen", GROUP, "-T", "9" * 5000])[0]) < 6000
+    assert len(office.refuse(["listen", GROUP, "-T", "9" * 5000])[0]) < 6000
 
 
 CONFIGS = [
@@ -193,17 +240,19 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize(("text", "message", "hint"), CONFIGS, ids=range(len(CONFIGS)))
-def test_bad_configuration(fork: Host, config: Path, text: str, message: str, hint: str) -> None:
+def test_bad_configuration(
+    office: Office, config: Path, text: str, message: str, hint: str
+) -> None:
     config.write_text(text)
-    found, remedy = refuse(fork, f"listen {'video' if 'groups' in text else GROUP}")
+    found, remedy = office.refuse(f"listen {'video' if 'groups' in text else GROUP}")
     assert message in found
     assert hint in remedy
     assert str(config) in found or "/" not in message
 
 
-def test_configuration_that_is_no_text(fork: Host, config: Path) -> None:
+def test_configuration_that_is_no_text(office: Office, config: Path) -> None:
     config.write_bytes(b"\xff\xfe[listen]")
-    assert f"{config} is not valid TOML" in refuse(fork, f"listen {GROUP}")[0]
+    assert f"{config} is not valid TOML" in office.refuse(f"listen {GROUP}")[0]
 
 
 @pytest.mark.parametrize(
@@ -217,15 +266,15 @@ def test_configuration_that_is_no_text(fork: Host, config: Path) -> None:
         ("LISTEN_PORT", "0", "--port: '0' is not a UDP port"),
     ],
 )
-def test_bad_environment(fork: Host, name: str, value: str, message: str) -> None:
-    assert message in refuse(fork, f"listen {GROUP}", env={f"MCASTCTL_{name}": value})[0]
+def test_bad_environment(office: Office, name: str, value: str, message: str) -> None:
+    assert message in office.refuse(f"listen {GROUP}", env={f"MCASTCTL_{name}": value})[0]
 
 
 # --- what the kernel refuses
 
 
 def refused(outcome: Outcome, status: int = 2) -> tuple[str, str]:
-    """Message and hint of a run that ended with a refusal: its first two lines, then the summary."""
+    """Message and hint of a run that ended with a refusal; a summary may follow."""
     assert outcome.returncode == status, outcome
     assert "Traceback" not in outcome.stderr
     lines = outcome.stderr.splitlines()
@@ -242,9 +291,7 @@ def test_unreachable(pair: Pair, group: str) -> None:
     pair.a.ip("link set a0 down")
     outcome = pair.a.mcastctl("send", group, "x", "-i", "a0")
     message, hint = refused(outcome)
-    assert message == (
-        f"cannot send to {group} on a0: network is unreachable (ENETUNREACH)"
-    )
+    assert message == (f"cannot send to {group} on a0: network is unreachable (ENETUNREACH)")
     assert "no route to the group" in hint
     sent = Stream.of(pair.a.mcastctl("send", group, "x", "-i", "a0", "-j"))
     assert (sent.status, sent.summary["errors"]) == (2, {"ENETUNREACH": 1})
@@ -284,7 +331,7 @@ def test_a_firewall_of_this_host(pair: Pair, group: str) -> None:
 
 
 def test_too_long_a_datagram(pair: Pair) -> None:
-    args = "send 239.1.1.1:5004 --probe -c 1 -s 65508".split()
+    args = ["send", "239.1.1.1:5004", "--probe", "-c", "1", "-s", "65508"]
     message, hint = refused(pair.a.mcastctl(*args))
     assert message == "cannot send to 239.1.1.1:5004 on a0: message too long (EMSGSIZE)"
     assert "65507" in hint
@@ -294,7 +341,7 @@ def test_too_long_a_datagram(pair: Pair) -> None:
 def test_an_overfull_queue_is_never_success(pair: Pair, group: str) -> None:
     a = pair.a
     a.sh("tc qdisc add dev a0 root tbf rate 8mbit burst 1600 limit 4000")
-    args = ["send", group, *"--probe -s 1000 --pps 4k -c 1000".split()]
+    args = ["send", group, "--probe", "-s", "1000", "--pps", "4k", "-c", "1000"]
     outcome = a.mcastctl(*args, "-j", "-q")
     sent = Stream.of(outcome)
     (qdisc,) = json.loads(a.sh("tc -s -j qdisc show dev a0").stdout)
@@ -364,7 +411,7 @@ def test_an_interface_that_goes_away(pair: Pair, group: str) -> None:
 def test_limits_of_memberships(pair: Pair) -> None:
     b = pair.b
     b.sysctl("net.ipv4.igmp_max_msf", 1)
-    message, hint = refused(b.mcastctl(*"listen 10.0.0.1,10.0.0.2@232.1.1.1:5004".split()))
+    message, hint = refused(b.mcastctl("listen", "10.0.0.1,10.0.0.2@232.1.1.1:5004"))
     assert message == (
         "cannot filter source 10.0.0.2 of 232.1.1.1 on b0: no buffer space available (ENOBUFS)"
     )
@@ -398,7 +445,7 @@ def test_many_groups_raise_the_soft_limit_themselves(pair: Pair) -> None:
 
 def test_an_ordinary_user_needs_no_privilege(pair: Pair) -> None:
     a, b = pair
-    options = "-T 5s -c 2 -j".split()
+    options = ["-T", "5s", "-c", "2", "-j"]
     args = ["listen", GROUP, "fe80::ff:fe00:101@[ff32::1%b0]:5004", *options]
     listener = b.start_mcastctl(*args, privileged=False)
     listener.wait_stdout('"joined"', count=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -198,8 +199,7 @@ def test_sources_are_filtered(pair: Pair, version: int) -> None:
         (groups[4], second, 1, 0),
     }
     for source in (first, second):  # the unwanted one first
-        for port in ports:
-            send(a, port, source, "--bind", source, "-i", "a0")
+        send(a, f"{ports[0]}+4", source, "--bind", source, "-i", "a0")
     heard = {name: Stream.of(listener.finish()) for name, listener in listeners.items()}
     assert {name: one.payloads for name, one in heard.items()} == {
         "any": [first, second],
@@ -214,6 +214,24 @@ def test_sources_are_filtered(pair: Pair, version: int) -> None:
     assert heard["any"].only("joined")["source"] is None
     for name, one in heard.items():
         assert [d["src"] for d in one.datagrams] == one.payloads, name
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_each_listener_of_a_group_has_its_own_source(pair: Pair, version: int) -> None:
+    a, b = pair
+    a.ip("addr add 10.0.1.77/24 dev a0", "addr add fd00:1::77/64 dev a0 nodad")
+    group, *sources = {
+        4: ("232.1.1.1:5004", "10.0.1.1", "10.0.1.77"),
+        6: ("[ff35::1]:5004", "fd00:1::1", "fd00:1::77"),
+    }[version]
+    listeners = [listen(b, f"{one}@{group}", "-i", "b0", "-c2", "-T5s") for one in sources]
+    for _ in range(2):
+        for source in sources:
+            send(a, group, source, "--bind", source)
+    for listener, source in zip(listeners, sources, strict=True):
+        heard = Stream.of(listener.finish())
+        assert heard.payloads == [source] * 2
+        assert heard.summary["skipped"] == 0
 
 
 def filters(host: Host, version: int) -> set[tuple[str, str, int, int]]:
@@ -302,7 +320,7 @@ def test_everything_known_about_a_datagram(pair: Pair, group: str) -> None:
     a, b = pair
     listener = listen(b, f"{group}:5004", "-c", "1", "-T", "5s")
     before = time.time()
-    send(a, f"{group}:5004", "hello", *"-i a0 -t 7 -Q af41 --bind :4321".split())
+    send(a, f"{group}:5004", "hello", "-i", "a0", "-t", "7", "-Q", "af41", "--bind", ":4321")
     after = time.time()
     datagram = Stream.of(listener.finish()).only("datagram")
     assert before < datagram.pop("ts") < after
@@ -354,7 +372,7 @@ def test_the_length_is_the_true_one(pair: Pair) -> None:
 
 def test_payloads_in_json(pair: Pair) -> None:
     a, b = pair
-    texts = ["plain", "tab\tand\r\nline", "grüße \u4f60 \\ \"quoted\" '", ""]
+    texts = ["plain", "tab\tand\r\nline", 'grüße \u4f60 \\ "quoted" \'', ""]
     others = [b"\x00", b"\xff\xfe", b"esc\x1b[31m", "\u202ebidi".encode(), b"\x7f", b"caf\xe9"]
     listener = listen(b, "239.1.1.1:5004", "-c", str(len(texts + others)), "-T", "5s")
     inject(a, "239.1.1.1", [text.encode() for text in texts] + others)
@@ -385,7 +403,7 @@ BINARY = [bytes(range(256)), b"", b"line\n", b"\xff\x00\r\n", b"mcst but no prob
 def test_output_formats(pair: Pair) -> None:
     """One wire, a listener per format."""
     a, b = pair
-    wanted = "raw hex dots=10 text json jsonl -x -X -A -q -qq".split()
+    wanted = ["raw", "hex", "dots=10", "text", "json", "jsonl", "-x", "-X", "-A", "-q", "-qq"]
     listeners = {}
     for name in wanted:
         options = [name] if name.startswith("-") else ["-o", name]
@@ -459,7 +477,15 @@ def test_marks_come_as_the_bytes_do(pair: Pair) -> None:
     listener = b.start_mcastctl("listen", "239.1.1.1:5004", "-o", "dots=10")
     listener.wait_stderr("^joined")
     sender = a.start_mcastctl(
-        *"send 239.1.1.1:5004 0123456789abcde --interval 50ms --bind :4000 -c 4".split()
+        "send",
+        "239.1.1.1:5004",
+        "0123456789abcde",
+        "--interval",
+        "50ms",
+        "--bind",
+        ":4000",
+        "-c",
+        "4",
     )
     listener.wait_stdout(r"\A\.\.")  # while the sender still sends: 15 bytes are one mark
     assert sender.process.poll() is None
@@ -584,14 +610,13 @@ def test_what_the_kernel_dropped_is_told_apart(pair: Pair) -> None:
 
 def test_a_smaller_buffer_than_asked_for_is_told(pair: Pair) -> None:
     _, b = pair
-    # Root of a user namespace may not force it; root of the machine may, and then got it.
     outcome = b.mcastctl(
-        *"listen 239.1.1.1:5004 -T 0.1s -j --rcvbuf 1GiB".split(), privileged=False
+        "listen", "239.1.1.1:5004", "-T", "0.1s", "-j", "--rcvbuf", "1000GiB", privileged=False
     )
     heard = Stream.of(outcome)
     (notice,) = (one for one in heard.all("notice") if one["code"] == "rcvbuf")
     granted = heard.only("joined")["rcvbuf_bytes"]
-    assert 0 < granted < 1 << 30
+    assert 0 < granted < 1 << 31
     assert str(granted) in notice["text"]
 
 
@@ -614,15 +639,28 @@ def test_intervals_add_up(pair: Pair) -> None:
 
 def test_twenty_thousand_a_second_for_ten_seconds(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, "239.1.1.1:5004", "-q", "--idle", "2s")
+    listener = listen(b, "239.1.1.1:5004", "-q", "--idle", "800ms")
     sent = Stream.of(
         a.mcastctl(
-            *"send 239.1.1.1:5004 --probe --pps 20k -s 200 -T 10s -i a0 -q -j".split(), timeout=30
+            "send",
+            "239.1.1.1:5004",
+            "--probe",
+            "--pps",
+            "20k",
+            "-s",
+            "200",
+            "-T",
+            "10s",
+            "-i",
+            "a0",
+            "-q",
+            "-j",
+            timeout=30,
         )
     )
     heard = Stream.of(listener.finish())
     assert sent.status == heard.status == 0
-    assert sent.summary["sent"] > 190_000
+    assert sent.summary["sent"] > 180_000
     assert sent.summary["refused"] == 0
     (stream,) = heard.summary["streams"]
     expected = {
@@ -681,9 +719,11 @@ def test_verdicts(pair: Pair) -> None:
 
 def test_the_verdict_says_why(pair: Pair) -> None:
     _, b = pair
-    outcome = b.mcastctl(*"listen 239.1.1.1:5004 -T 0.1s --expect 2 --expect-from 10.9.9.9".split())
+    outcome = b.mcastctl(
+        "listen", "239.1.1.1:5004", "-T", "0.1s", "--expect", "2", "--expect-from", "10.9.9.9"
+    )
     assert outcome.returncode == 1
-    assert "not met: heard 0 of 2 datagrams\n" in outcome.stderr
+    assert re.search("^not met: heard .* 2 ", outcome.stderr, re.MULTILINE)
     assert "not met: heard nothing from 10.9.9.9\n" in outcome.stderr
     assert outcome.stdout == ""
 
@@ -694,11 +734,11 @@ def test_reasons_to_stop(pair: Pair) -> None:
     inject(a, "239.1.1.1", [b"x"] * 4, gap_s=0.1)
     heard = Stream.of(idle.finish())
     assert (heard.summary["reason"], heard.summary["packets"], heard.status) == ("idle", 4, 0)
-    assert heard.summary["ts"] - heard.datagrams[-1]["ts"] == pytest.approx(0.3, abs=0.1)
+    assert heard.summary["ts"] - heard.datagrams[-1]["ts"] == pytest.approx(0.35, abs=0.1)
     started = time.monotonic()
-    heard = Stream.of(b.mcastctl(*"listen 239.1.1.1:5004 -T 300ms -j".split()))
+    heard = Stream.of(b.mcastctl("listen", "239.1.1.1:5004", "-T", "300ms", "-j"))
     assert (heard.summary["reason"], heard.status) == ("timeout", 1)
-    assert heard.summary["elapsed_s"] == pytest.approx(0.3, abs=0.1)
+    assert heard.summary["elapsed_s"] == pytest.approx(0.35, abs=0.1)
     assert time.monotonic() - started < 2
 
 

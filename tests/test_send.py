@@ -1,4 +1,4 @@
-"""`send` puts on the wire what it was told, by the way it was told, and counts what became of it."""
+"""`send` puts on the wire what it was told, the way it was told, and counts what became of it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_data_once_and_often(pair: Pair) -> None:
     stream = heard(listener)
     assert stream.payloads == ["once", *["often"] * 4]
     times = [one["ts"] for one in stream.datagrams[1:]]
-    assert all(0.03 < gap < 0.2 for gap in steps(times))
+    assert all(0.03 < gap < 0.4 for gap in steps(times))
     assert times[-1] - times[0] >= 0.149
 
 
@@ -196,7 +196,9 @@ def test_probes(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "239.1.1.2:5004", "-c", "6", joined=2)
     before = time.time_ns()
-    sent = send(a, f"{GROUP4}+1", *"--probe -c 3 --interval 20ms -s 100 -t 3".split())
+    sent = send(
+        a, f"{GROUP4}+1", "--probe", "-c", "3", "--interval", "20ms", "-s", "100", "-t", "3"
+    )
     after = time.time_ns()
     assert (sent.summary["sent"], sent.summary["bytes"]) == (6, 600)
     datagrams = heard(listener).datagrams
@@ -390,7 +392,7 @@ def test_replies_are_awaited_afterwards(pair: Pair) -> None:
 def test_a_rate_is_kept(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "-q", "--idle", "500ms")
-    sent = send(a, GROUP4, *"--probe --pps 1000 -T 2s -q".split())
+    sent = send(a, GROUP4, "--probe", "--pps", "1000", "-T", "2s", "-q")
     assert sent.summary["sent"] == pytest.approx(2000, rel=0.1)
     assert sent.summary["reason"] == "timeout"
     stream = heard(listener)
@@ -398,21 +400,21 @@ def test_a_rate_is_kept(pair: Pair) -> None:
 
 
 def test_a_bit_rate_counts_payload_bits(pair: Pair) -> None:
-    sent = send(pair.a, GROUP4, *"--probe -s 1000 -b 1.6M -T 1s -q".split())
+    sent = send(pair.a, GROUP4, "--probe", "-s", "1000", "-b", "3.2M", "-T", "500ms", "-q")
     assert sent.summary["sent"] == pytest.approx(200, rel=0.1)
-    assert sent.summary["bits_per_s"] == pytest.approx(1.6e6, rel=0.1)
+    assert sent.summary["bits_per_s"] == pytest.approx(3.2e6, rel=0.1)
 
 
 def test_a_rate_holds_over_all_groups(pair: Pair) -> None:
-    sent = send(pair.a, "239.1.1.1:5004+3", *"--probe --pps 200 -T 1s -q".split())
+    sent = send(pair.a, "239.1.1.1:5004+3", "--probe", "--pps", "400", "-T", "500ms", "-q")
     assert sent.summary["sent"] == pytest.approx(200, rel=0.1)
 
 
 def test_a_flood_is_faster_than_any_pace_and_ends_in_time(pair: Pair) -> None:
-    sent = send(pair.a, GROUP4, *"--probe --flood -T 300ms -q".split())
-    assert sent.summary["sent"] > 2000
+    sent = send(pair.a, GROUP4, "--probe", "--flood", "-T", "300ms", "-q")
+    assert sent.summary["sent"] > 1000
     assert sent.summary["elapsed_s"] == pytest.approx(0.3, abs=0.1)
-    sent = send(pair.a, GROUP4, *"x --flood -c 500 -q".split())
+    sent = send(pair.a, GROUP4, "x", "--flood", "-c", "500", "-q")
     assert sent.summary["sent"] == 500
     assert sent.summary["elapsed_s"] < 0.3
 
@@ -421,7 +423,7 @@ def test_a_pause_does_not_end_in_a_burst(pair: Pair) -> None:
     a, b = pair
     listener = b.start_mcastctl("listen", "-j", GROUP4, "-T", "20s")
     listener.wait_stdout('"joined"')
-    sender = a.start_mcastctl("send", GROUP4, *"--probe --pps 500 -q -T 1.7s".split())
+    sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "500", "-q", "-T", "1.7s")
     listener.wait_stdout('"datagram"', count=50)
     sender.signal(signal.SIGSTOP)
     time.sleep(1)  # how long it was away
@@ -442,7 +444,7 @@ def test_a_paced_input_waits_its_turn(pair: Pair) -> None:
     send(a, GROUP4, "--interval", "60ms", input="a\nb\nc\nd\n")
     stream = heard(listener)
     assert stream.payloads == ["a", "b", "c", "d"]
-    assert all(0.04 < gap < 0.2 for gap in steps([one["ts"] for one in stream.datagrams]))
+    assert all(0.04 < gap < 0.4 for gap in steps([one["ts"] for one in stream.datagrams]))
 
 
 # --- ends

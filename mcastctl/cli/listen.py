@@ -63,6 +63,8 @@ def command(**given: Any) -> int:
         ipv4=given["ipv4"],
         ipv6=given["ipv6"],
     )
+    if given["interval"] == 0:
+        raise ValueRangeError("--interval: 0 would report without end", hint="write 500ms or 1s")
     expectation = _expectation(given)
     name, sink = run.open_sink(given, "dots=")
     argv = options.exec_argv(given["exec_command"])

@@ -37,7 +37,12 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @click.option("--hex", "hex_data", type=p.HEX, help="Send these bytes.")
 @click.option("--probe", is_flag=True, help="Send numbered, time-stamped datagrams of -s.")
 @click.option("--raw-stdin", is_flag=True, help="Standard input: a read a datagram.")
-@click.option("-s", "--size", type=p.whole("bytes", "size", 0, 65527), help="Bytes a datagram.")
+@click.option(
+    "-s",
+    "--size",
+    type=p.whole("bytes", "size", 0, 65527),
+    help="Bytes of a probe, or of each piece of a file or stdin.",
+)
 @options.limits
 @click.option("--interval", type=p.TIME, help="Time between rounds (1s with -c and no rate).")
 @click.option("--pps", type=p.RATE, help="Datagrams per second, over all groups.")
@@ -102,11 +107,10 @@ def _require_one_source_of_data(given: dict[str, Any]) -> None:
     chosen = [name for name, used in sources.items() if used]
     if len(chosen) > 1:
         raise PayloadError(f"{' and '.join(chosen)} contradict each other", hint="keep one")
-    if given["probe"] and given["size"] is not None and given["size"] < probe.MIN_SIZE:
-        raise PayloadError(
-            f"-s {given['size']} is too small for a probe",
-            hint=f"a probe takes at least {probe.MIN_SIZE} bytes",
-        )
+    pieces = given["raw_stdin"] or given["file"] is not None
+    least = probe.MIN_SIZE if given["probe"] else int(pieces)
+    if given["size"] is not None and given["size"] < least:
+        raise PayloadError(f"-s {given['size']} is too small", hint=f"it takes {least} or more")
 
 
 def _pace(given: dict[str, Any]) -> Pace:

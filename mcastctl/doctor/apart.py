@@ -6,8 +6,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mcastctl.model.errors import SocketError
+from mcastctl.model.errors import McastError, SocketError
 from mcastctl.model.records import Finding
+
+_READY = b"+"
 
 
 def findings(work: Callable[[], list[Finding]]) -> list[Finding]:
@@ -35,8 +37,10 @@ def findings(work: Callable[[], list[Finding]]) -> list[Finding]:
 def _report(work: Callable[[], list[Finding]], writer: int) -> int:
     try:
         answer: dict[str, object] = {"findings": [one._asdict() for one in work()]}
-    except SocketError as error:
+    except McastError as error:
         answer = {"message": error.message, "hint": error.hint}
+    except BaseException:  # nothing of the child may go on in the parent's code
+        return 1
     with os.fdopen(writer, "wb") as out:
         out.write(json.dumps(answer).encode())
     return 0
@@ -46,21 +50,34 @@ def _report(work: Callable[[], list[Finding]], writer: int) -> int:
 def companion(work: Callable[[Callable[[], None]], None]) -> Iterator[None]:
     """Run `work` in a child beside the body; enter the body when it calls what it is given.
 
-    The child is ended with the body, whatever happened in either.
+    The child is ended with the body, whatever happened in either. An McastError before the call
+    is raised here as a SocketError with the same words.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        work(lambda: os.close(writer) if os.write(writer, b"+") else None)
-        os._exit(0)
+        os._exit(_beside(work, writer))
     os.close(writer)
     try:
-        ready = os.read(reader, 1)
-        if not ready:
+        told = os.read(reader, 4096)
+        if not told:
             raise SocketError("the answering process did not start", hint="run the test again")
+        if told != _READY:
+            message, _, hint = told.decode().partition("\n")
+            raise SocketError(message, hint=hint)
         yield
     finally:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def _beside(work: Callable[[Callable[[], None]], None], writer: int) -> int:
+    try:
+        work(lambda: os.close(writer) if os.write(writer, _READY) else None)
+    except McastError as error:
+        os.write(writer, f"{error.message}\n{error.hint}".encode())
+    except BaseException:  # as in _report
+        return 1
+    return 0

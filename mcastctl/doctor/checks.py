@@ -9,7 +9,7 @@ from mcastctl.doctor import apart
 from mcastctl.model import probe, refusal
 from mcastctl.model.errors import McastError, SocketError
 from mcastctl.model.limits import Limits
-from mcastctl.model.records import Finding, Membership, Reply
+from mcastctl.model.records import Finding, Membership, Notice, Reply
 from mcastctl.model.responders import Responders
 from mcastctl.net import sender, sockopts
 from mcastctl.net.loop import Loop
@@ -186,7 +186,7 @@ def _ask(ground: Ground, subscription: Subscription) -> list[Reply]:
     pairs = sender.open_all([target], egress)
     pinging = Pinging(
         pairs,
-        Responders((), subscription.port),
+        Responders((ground.source,), subscription.port),
         ttl=1,
         size=64,
         rounds=2,
@@ -199,6 +199,8 @@ def _ask(ground: Ground, subscription: Subscription) -> list[Reply]:
         for record in pinging.records(loop, limits):
             if isinstance(record, Reply):
                 replies.append(record)
+            elif isinstance(record, Notice):
+                raise CheckFailed(record.text, hint=record.hint)
             if {one.kind for one in replies} == {"multicast", "unicast"}:
                 break
     return replies

@@ -25,7 +25,7 @@ _COUNTERS = {
 
 def interfaces() -> list[Interface]:
     """Return all interfaces by index; what cannot be read is None."""
-    addresses = psutil.net_if_addrs()
+    addresses = _or_empty(psutil.net_if_addrs)
     stats = _or_empty(psutil.net_if_stats)
     counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
     return [
@@ -60,10 +60,10 @@ def select(found: list[Interface], names: tuple[str, ...]) -> list[Interface]:
 
 
 def _or_empty(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """psutil reads /proc, which a sandbox may hide."""
+    """psutil reads /proc, which a sandbox may hide, and knows interface names in UTF-8 only."""
     try:
         return read()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, UnicodeError):
         return {}
 
 

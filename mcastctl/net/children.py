@@ -95,6 +95,16 @@ class Children:
                     child.process.wait()
             self.poll()
 
+    def stop(self) -> None:
+        """End what runs and forget what waits; nobody is handed an answer any more."""
+        self._queue.clear()
+        for child in self._running:
+            child.process.kill()
+            child.process.wait()
+            if child.process.stdout is not None:
+                child.process.stdout.close()
+        self._running.clear()
+
     def _start(self, datagram: Datagram, done: Callable[[bytes], None] | None) -> _Child:
         # A file, not a pipe: the payload is complete before the child runs and nobody waits.
         with tempfile.TemporaryFile(buffering=0) as payload:

@@ -127,7 +127,7 @@ def open_file(path: str) -> int:
     if path == "-":
         return 0
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY)
         os.read(descriptor, 0)  # a directory opens, but refuses this
         return descriptor
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ import struct
 from contextlib import closing
 from pathlib import Path
 
+from mcastctl.model import refusal
 from mcastctl.model.errors import SocketError
 from mcastctl.net import sockopts
 from mcastctl.net.ifaddrs import IFF_MULTICAST, IFF_UP
@@ -29,8 +30,10 @@ def enter() -> None:
         _raise_loopback()
         _route_groups()
     except (OSError, AttributeError) as error:
+        number = getattr(error, "errno", None)
+        cause = refusal.cause(number, os.strerror(number)) if number else str(error)
         raise SocketError(
-            f"cannot make a private network namespace: {error}",
+            f"cannot make a private network namespace: {cause}",
             hint="user namespaces are switched off here; run as root, or test a real "
             "interface with -i IFACE",
         ) from error

@@ -172,7 +172,9 @@ class Responding:
         return fields
 
     def close(self) -> None:
-        """Leave every group and close every socket."""
+        """Leave every group, close every socket and end the children that still run."""
+        if self._children:
+            self._children.stop()
         for heard in self._receivers:
             heard.close()
         for door in self._doors.values():

@@ -20,6 +20,8 @@ Socket = socket.socket
 _LEVEL = {4: socket.IPPROTO_IP, 6: socket.IPPROTO_IPV6}
 _STORAGE = 128
 """sizeof(struct sockaddr_storage) on all three systems."""
+_LARGEST_BUFFER = 2**30 - 1
+"""Bytes that still fit an int when the kernel doubles them."""
 
 
 @contextmanager
@@ -162,6 +164,7 @@ def set_receive_buffer(sock: Socket, size: int) -> int:
     Root may exceed net.core.rmem_max. Linux doubles the figure to pay for its own
     bookkeeping (socket(7)); the doubling is taken off again.
     """
+    size = min(size, _LARGEST_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     if _granted(sock) < size and HERE.so_rcvbufforce is not None:
         with suppress(PermissionError):  # needs CAP_NET_ADMIN; the caller reports the grant

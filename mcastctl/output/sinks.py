@@ -78,7 +78,9 @@ class Sink:
             case Report(event="interval"):
                 return [summaries.interval(record.fields)]
             case Report():
-                return summaries.summary(record.fields)
+                # A run that failed before anything came has said so; counters of nothing hide it.
+                empty = record.fields["reason"] == "error" and not record.fields["packets"]
+                return [] if empty else summaries.summary(record.fields)
         return []
 
     def flush(self) -> None:

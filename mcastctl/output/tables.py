@@ -12,8 +12,8 @@ from mcastctl.output.escape import escape
 
 HEADINGS = ("INDEX", "NAME", "STATE", "MTU", "MAC", "IGMP", "MLD", "RP_FILTER", "ADDRESSES")
 _NUMERIC = {"INDEX", "MTU", "IGMP", "MLD", "RP_FILTER"}
-_WIDE = 100
-"""Columns of a terminal that has room for what is looked at least."""
+_SPARE = ("MAC", "MTU", "RP_FILTER", "MLD", "IGMP")
+"""Left out one by one where the terminal is too narrow to keep addresses whole."""
 _RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
 
 
@@ -66,14 +66,18 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], *, color: bool)
     console = Console(
         markup=False, highlight=False, emoji=False, no_color=not color, force_terminal=color
     )
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    shown = [at for at, name in enumerate(headings) if name != "MAC" or console.width >= _WIDE]
-    for at in shown:
-        justify: Literal["right", "left"] = "right" if headings[at] in _NUMERIC else "left"
-        table.add_column(headings[at].replace("_", "\n"), justify=justify, overflow="fold")
-    for row in rows:
-        cells = [Text(row[at].replace(",", "\n").replace(" ", "\n")) for at in shown]
-        table.add_row(*cells, style="dim" if row[2].startswith("down") else "")
+    unbounded = console.options.update(width=1 << 16)  # or it measures what is already squeezed
+    for spared in range(len(_SPARE) + 1):
+        shown = [at for at, name in enumerate(headings) if name not in _SPARE[:spared]]
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for at in shown:
+            justify: Literal["right", "left"] = "right" if headings[at] in _NUMERIC else "left"
+            table.add_column(headings[at].replace("_", "\n"), justify=justify, overflow="fold")
+        for row in rows:
+            cells = [Text(row[at].replace(",", "\n").replace(" ", "\n")) for at in shown]
+            table.add_row(*cells, style="dim" if row[2].startswith("down") else "")
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            break
     with console.capture() as captured:
         console.print(table)
     return captured.get()
