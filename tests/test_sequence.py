@@ -157,6 +157,17 @@ def test_how_far_back_is_still_late() -> None:
     assert heard(5000).update(5000 + MAX_GAP + 1) == STRAY
 
 
+def test_half_the_numbers_lie_ahead_and_half_behind() -> None:
+    assert heard(40_000, bits=16).update((40_000 + 32_767) & 0xFFFF) == NEW
+    assert heard(40_000, bits=16).update((40_000 + 32_768) & 0xFFFF) == STRAY
+
+
+def test_a_filled_gap_takes_no_memory() -> None:
+    tracker = heard(0, 5, 2, 4, 1, 3)
+    assert counts(tracker) == (6, 0, 0, 4)
+    assert tracker._starts == tracker._stops == []
+
+
 def test_two_in_a_row_from_nowhere_are_a_restart() -> None:
     tracker = heard(5000, 5002)
     assert [tracker.update(number) for number in (7, 8, 9, 11)] == [STRAY, NEW, NEW, NEW]
@@ -189,6 +200,7 @@ def test_memory_is_bounded_however_many_gaps() -> None:
     remembered = 2 * (gaps - MAX_RANGES) + 1
     assert tracker.update(remembered) == LATE
     assert tracker.update(remembered - 2) == STRAY
+    assert tracker.strays == 1
     assert counts(tracker) == (gaps + 2, gaps - 1, 0, 1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcastctl.decode import mpegts, rtp
+from mcastctl.decode import rtp
 from mcastctl.decode.stream import recognise
 from mcastctl.model import probe
 from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTP, Mark
@@ -21,7 +21,7 @@ def rtp_packet(first: int = 0x80, payload_type: int = 96, body: bytes = b"media"
 def ts_packet(pid: int, counter: int, *, flags: int = 0, control: int = 0x10) -> bytes:
     """One transport packet; `flags` is or-ed onto the PID's high byte."""
     head = bytes((0x47, pid >> 8 | flags, pid & 0xFF, control | counter))
-    return head + bytes(mpegts.PACKET - len(head))
+    return head + bytes(188 - len(head))
 
 
 HEADERLIKE = st.binary(max_size=60).map(lambda rest: b"\x80\x60" + rest)
@@ -49,9 +49,25 @@ def test_a_probe_is_marked_with_its_stream_and_number() -> None:
     assert recognise(payload) == Mark(PROBE, 0xABC, 5, 123)
 
 
-@pytest.mark.parametrize(("payload_type", "rate"), [(0, 8000), (33, 90_000), (10, 44_100)])
-def test_a_static_payload_type_fixes_the_clock_rate(payload_type: int, rate: int) -> None:
-    assert recognise(rtp_packet(payload_type=payload_type)) == Mark(RTP, 0xCAFE, 7, 90_000, rate)
+# RFC 3551 tables 4 and 5.
+AT_8_KHZ = (0, 3, 4, 5, 7, 8, 9, 12, 13, 15, 18)
+AT_90_KHZ = (14, 25, 26, 28, 31, 32, 33, 34)
+OTHERS = {6: 16_000, 10: 44_100, 11: 44_100, 16: 11_025, 17: 22_050}
+RATES = dict.fromkeys(AT_8_KHZ, 8000) | dict.fromkeys(AT_90_KHZ, 90_000) | OTHERS
+
+
+@pytest.mark.parametrize("payload_type", range(35))
+def test_a_static_payload_type_fixes_the_clock_rate(payload_type: int) -> None:
+    mark = recognise(rtp_packet(payload_type=payload_type))
+    assert mark == Mark(RTP, 0xCAFE, 7, 90_000, RATES.get(payload_type))
+
+
+@pytest.mark.parametrize(
+    ("payload_type", "kind"), [(34, RTP), (35, PLAIN), (95, PLAIN), (96, RTP), (127, RTP)]
+)
+def test_types_that_rtcp_could_show_there_are_not_rtp(payload_type: int, kind: str) -> None:
+    assert recognise(rtp_packet(payload_type=payload_type)).kind == kind
+    assert recognise(rtp_packet(payload_type=0x80 | payload_type)).kind == kind
 
 
 def test_a_dynamic_payload_type_leaves_the_clock_rate_open() -> None:
@@ -68,6 +84,7 @@ def test_a_dynamic_payload_type_leaves_the_clock_rate_open() -> None:
         (0x90, b"\xbe\xde\0\0"),  # extension without words
         (0x90, b"\xbe\xde\0\x01" + bytes(4)),
         (0x91, bytes(4) + b"\xbe\xde\0\x01" + bytes(4)),
+        (0x90, b"\xbe\xde\x01\x00" + bytes(1024)),
         (0xA0, b"\x01"),  # nothing but padding
         (0xA0, b"media\0\0\x03"),
         (0xB1, bytes(4) + b"\xbe\xde\0\x01" + bytes(4) + b"\0\x02"),
@@ -88,6 +105,7 @@ def test_rtp_with_sources_extension_and_padding(first: int, body: bytes) -> None
         (0x90, b"\xbe\xde\0"),
         (0x90, b"\xbe\xde\0\x01" + bytes(3)),
         (0x91, b"\xbe\xde\0\0"),
+        (0x90, b"\xbe\xde\x01\x00" + bytes(1023)),
         (0xA0, b"media\0"),  # padding of zero bytes
         (0xA0, b"media\x07"),  # more padding than payload
         (0xA1, bytes(3) + b"\x01"),  # padding reaches into the contributing sources
@@ -115,7 +133,7 @@ def test_transport_packets_are_recognised_by_every_sync_byte() -> None:
     assert recognise(seven[:-1]) == NO_MARK
     assert recognise(seven + b"\x47") == NO_MARK
     broken = bytearray(seven)
-    broken[3 * mpegts.PACKET] = 0x48
+    broken[3 * 188] = 0x48
     assert recognise(bytes(broken)) == NO_MARK
     assert recognise(b"") == NO_MARK
 

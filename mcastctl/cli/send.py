@@ -73,7 +73,9 @@ def command(**given: Any) -> int:
     deadline = None if given["timeout"] is None else started + given["timeout"] * 1e9
 
     def outcome() -> run.Outcome:
-        return _outcome(sending, (time.monotonic_ns() - started) / 1e9)
+        fields = sending.summary((time.monotonic_ns() - started) / 1e9)
+        nothing = COULD_NOT_ASK if not fields["sent"] else NO
+        return run.Outcome(sending.reason, fields, nothing if fields["refused"] else YES)
 
     return run.stream(
         "send",
@@ -137,17 +139,8 @@ def _payloads(given: dict[str, Any], targets: int, pace: Pace) -> payloads.Paylo
         once = not (pace.limited or given["flood"]) and count is None
         return payloads.Repeated(data, targets, 1 if once else count)
     if given["file"] is not None:
-        return payloads.Chunks(
-            payloads.open_file(given["file"]), size or 1316, targets, count, whole=True
-        )
+        descriptor = payloads.open_file(given["file"])
+        return payloads.Chunks(descriptor, size or 1316, targets, count, whole=True)
     if given["raw_stdin"]:
         return payloads.Chunks(0, size or 8192, targets, count, whole=False)
     return payloads.Lines(0, targets, count)
-
-
-def _outcome(sending: Transmission, elapsed_s: float) -> run.Outcome:
-    fields = sending.summary(elapsed_s)
-    status = YES
-    if fields["refused"]:
-        status = NO if fields["sent"] else COULD_NOT_ASK
-    return run.Outcome(sending.reason, fields, status)
