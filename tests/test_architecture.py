@@ -36,7 +36,15 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
 ALSO = {"decode/deep.py": {"scapy"}, "__main__.py": {"cli"}}
 
 # What is in cli/ but no command of its own.
-NOT_COMMANDS = {"__init__.py", "app.py", "options.py", "params.py", "config.py", "run.py", "generate.py"}
+NOT_COMMANDS = {
+    "__init__.py",
+    "app.py",
+    "options.py",
+    "params.py",
+    "config.py",
+    "run.py",
+    "generate.py",
+}
 
 # The last door: a bug becomes exit status 2 and two lines there, and nowhere else.
 MAY_CATCH_ALL = {"cli/app.py": 1}

@@ -151,6 +151,7 @@ def test_one_number_from_nowhere_is_a_stray_and_no_loss() -> None:
 
 def test_how_far_back_is_still_late() -> None:
     assert heard(5000).update(5000 - MAX_BACK) == LATE
+    assert heard(5000, 6000).update(5000 - MAX_BACK) == LATE
     assert heard(5000).update(5000 - MAX_BACK - 1) == STRAY
     assert heard(0, 5000).update(1) == LATE  # further back, but within what was heard
     assert heard(5000).update(5000 + MAX_GAP) == NEW

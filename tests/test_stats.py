@@ -15,7 +15,8 @@ from mcastctl.model.errors import VerdictError
 from mcastctl.model.jitter import Jitter, RtpClock
 from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTP, Mark
 from mcastctl.model.records import Datagram
-from mcastctl.model.stats import COUNTERS, MAX_STREAMS, Statistics
+from mcastctl.model.stats import MAX_STREAMS, Statistics
+from mcastctl.model.stream import COUNTERS
 from mcastctl.model.verdict import Expectation
 
 MS = 1_000_000
@@ -427,3 +428,9 @@ def test_the_count_that_ends_a_run() -> None:
     assert Expectation(expect=5).enough is None
     assert Expectation(enough_at=5).enough == 5
     assert Expectation(expect_none=True).enough == 1
+
+
+def test_rtcp_on_the_port_of_a_stream_does_not_make_it_plain() -> None:
+    first, second = (Mark(RTP, 1, seq, 160 * seq, 8000) for seq in (5, 6))
+    statistics = heard(datagram(mark) for mark in (first, Mark("rtcp"), second))
+    assert {row["kind"]: row["packets"] for row in streams(statistics)} == {"rtp": 2, "rtcp": 1}

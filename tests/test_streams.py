@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mcastctl.decode import rtp
 from mcastctl.decode.stream import recognise
 from mcastctl.model import probe
-from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTP, Mark
+from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTCP, RTP, Mark
 
 
 def rtp_packet(first: int = 0x80, payload_type: int = 96, body: bytes = b"media") -> bytes:
@@ -122,7 +122,8 @@ def test_a_cut_rtp_header_is_no_rtp() -> None:
 @pytest.mark.parametrize("packet_type", range(200, 208))
 def test_rtcp_is_not_rtp(packet_type: int) -> None:
     report = struct.pack("!BBHI", 0x81, packet_type, 6, 0xCAFE) + bytes(20)
-    assert recognise(report) == NO_MARK
+    assert recognise(report) == Mark(RTCP)
+    assert recognise(report[:27]) == NO_MARK  # cut
 
 
 def test_transport_packets_are_recognised_by_every_sync_byte() -> None:

@@ -27,11 +27,11 @@ EPILOG = """\b
 Examples:
   mcastctl listen 239.1.1.1:5004                 hear a group
   mcastctl send 239.1.1.1:5004 hello             send to it
-  mcastctl ping 239.1.1.1:5004                   who runs 'mcastctl echo' there?
+  mcastctl ping 239.1.1.1:5004                   who runs 'echo' there?
   mcastctl listen '[ff15::42%eth0]:5004' -c 1 -T 5s -q && echo alive
   mcastctl doctor --self-test                    does multicast work here?
-Exit status: 0 yes, 1 no, 2 could not ask. Settings: MCASTCTL_<COMMAND>_<OPTION>
-in the environment, [command] sections in $XDG_CONFIG_HOME/mcastctl/config.toml."""
+Exit status: 0 yes, 1 no, 2 could not ask. Settings: MCASTCTL_COMMAND_OPTION
+in the environment, [command] of $XDG_CONFIG_HOME/mcastctl/config.toml."""
 
 
 class UsageProblem(McastError):

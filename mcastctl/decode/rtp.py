@@ -26,6 +26,16 @@ class Rtp(NamedTuple):
     ssrc: int
 
 
+def is_rtcp(payload: bytes) -> bool:
+    """Tell whether the payload begins with a whole RTCP packet (RFC 3550 section 6.4).
+
+    Types 200 to 207 are in use; streams may mix RTCP into the RTP port (RFC 5761).
+    """
+    if len(payload) < 8 or payload[0] >> 6 != 2 or not 200 <= payload[1] <= 207:
+        return False
+    return 4 * (int.from_bytes(payload[2:4], "big") + 1) <= len(payload)
+
+
 def decode(payload: bytes) -> Rtp | None:
     """Return the RTP header when the bytes can be one, else None. Total on any bytes.
 

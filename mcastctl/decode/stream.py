@@ -1,8 +1,8 @@
-"""Payload to mark: our probe, MPEG-TS, RTP, or a stream without numbers."""
+"""Payload to mark: our probe, MPEG-TS, RTP, RTCP, or a stream without numbers."""
 
 from mcastctl.decode import mpegts, rtp
 from mcastctl.model import probe
-from mcastctl.model.mark import MPEGTS, NO_MARK, PROBE, RTP, Mark
+from mcastctl.model.mark import MPEGTS, NO_MARK, PROBE, RTCP, RTP, Mark
 
 
 def recognise(payload: bytes) -> Mark:
@@ -20,4 +20,4 @@ def recognise(payload: bytes) -> Mark:
     if found is not None:
         rate = rtp.CLOCK_RATES.get(found.payload_type)
         return Mark(RTP, found.ssrc, found.seq, found.timestamp, rate)
-    return NO_MARK
+    return Mark(RTCP) if rtp.is_rtcp(payload) else NO_MARK

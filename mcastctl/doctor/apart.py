@@ -21,7 +21,10 @@ def findings(work: Callable[[], list[Finding]]) -> list[Finding]:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        os._exit(_report(work, writer))
+        try:
+            _report(work, writer)
+        finally:  # nothing of the child may go on in the parent's code
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
         told = answer.read()
@@ -34,16 +37,13 @@ def findings(work: Callable[[], list[Finding]]) -> list[Finding]:
     return [Finding(**row) for row in answered["findings"]]
 
 
-def _report(work: Callable[[], list[Finding]], writer: int) -> int:
+def _report(work: Callable[[], list[Finding]], writer: int) -> None:
     try:
         answer: dict[str, object] = {"findings": [one._asdict() for one in work()]}
     except McastError as error:
         answer = {"message": error.message, "hint": error.hint}
-    except BaseException:  # nothing of the child may go on in the parent's code
-        return 1
     with os.fdopen(writer, "wb") as out:
         out.write(json.dumps(answer).encode())
-    return 0
 
 
 @contextmanager
@@ -57,7 +57,10 @@ def companion(work: Callable[[Callable[[], None]], None]) -> Iterator[None]:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        os._exit(_beside(work, writer))
+        try:
+            _beside(work, writer)
+        finally:
+            os._exit(0)
     os.close(writer)
     try:
         told = os.read(reader, 4096)
@@ -73,11 +76,8 @@ def companion(work: Callable[[Callable[[], None]], None]) -> Iterator[None]:
         os.waitpid(child, 0)
 
 
-def _beside(work: Callable[[Callable[[], None]], None], writer: int) -> int:
+def _beside(work: Callable[[Callable[[], None]], None], writer: int) -> None:
     try:
         work(lambda: os.close(writer) if os.write(writer, _READY) else None)
     except McastError as error:
         os.write(writer, f"{error.message}\n{error.hint}".encode())
-    except BaseException:  # as in _report
-        return 1
-    return 0

@@ -37,6 +37,8 @@ class Limits:
 
     def reached(self, now_ns: int) -> bool:
         """Tell whether to stop, and set `reason`."""
+        if self.reason:
+            return True
         if self.count is not None and self.taken >= self.count:
             self.reason = "count"
         elif self.deadline_ns is not None and now_ns >= self.deadline_ns:

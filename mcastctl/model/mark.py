@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-PROBE, RTP, MPEGTS, PLAIN = "probe", "rtp", "mpegts", "plain"
+PROBE, RTP, RTCP, MPEGTS, PLAIN = "probe", "rtp", "rtcp", "mpegts", "plain"
+UNNUMBERED = (PLAIN, RTCP)
+"""Kinds of which loss cannot be known."""
 
 
 class Mark(NamedTuple):

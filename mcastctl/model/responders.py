@@ -35,19 +35,27 @@ class Leg:
         self.last_sent: int | None = first_seq
         self.received = self.duplicates = 0
         self.hops: int | None = None
-        self._recent: dict[int, None] = {}
+        self._recent: dict[int, set[int]] = {}
         self._rtt_min = self._rtt_max = self._rtt_sum = self._rtt_squares = 0.0
 
     def sent(self, seq: int) -> None:
         """Note that request `seq` went out."""
         self.last_sent = seq
 
-    def answered(self, seq: int, rtt_ns: int, hops: int | None) -> bool:
-        """Account for an answer; tell whether it is the first to this request."""
-        if seq in self._recent:
-            self.duplicates += 1
-            return False
-        self._recent[seq] = None
+    def answered(self, seq: int, rtt_ns: int, hops: int | None, sent_ns: int = 0) -> bool:
+        """Account for an answer; tell whether it is the first to this request.
+
+        `sent_ns` tells apart the requests of one round to several groups or by several
+        interfaces: a round counts as answered once, and only a second answer to the same
+        request is a duplicate.
+        """
+        answered = self._recent.get(seq)
+        if answered is not None:
+            again = sent_ns in answered
+            self.duplicates += again
+            answered.add(sent_ns)
+            return not again
+        self._recent[seq] = {sent_ns}
         if len(self._recent) > WINDOW:
             del self._recent[next(iter(self._recent))]
         if self.first_seq is None or seq < self.first_seq:

@@ -10,8 +10,9 @@ NEW, LATE, DUPLICATE, STRAY = "new", "late", "duplicate", "stray"
 
 MAX_RANGES = 4096
 """Open gaps remembered per stream."""
-MAX_BACK = 1000
-"""How far back a number may lie and still be late rather than a restart."""
+MAX_BACK = 100
+"""How far before the first number heard one may lie and still be late rather than a restart
+(MAX_MISORDER of RFC 3550 appendix A.1): the stream then began earlier than it seemed."""
 MAX_GAP = 2**32
 """Largest forward step that counts as loss."""
 
@@ -67,8 +68,9 @@ class SequenceTracker:
             return DUPLICATE
         if 0 < step <= MAX_GAP:
             return self._skip(step)
-        if -MAX_BACK <= step < 0 or (step < 0 and self.highest + step >= self.first):
-            return self._look_back(self.highest + step)
+        number = self.highest + step
+        if step < 0 and number >= self.first - MAX_BACK:
+            return self._look_back(number)
         return self._jump(seq)
 
     def _start(self, seq: int) -> str:

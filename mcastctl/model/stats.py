@@ -2,153 +2,15 @@
 
 from collections import OrderedDict
 
-from mcastctl.model.continuity import Continuity
-from mcastctl.model.jitter import Jitter, RtpClock
-from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTP, Mark
+from mcastctl.model.mark import NO_MARK, PLAIN, PROBE, RTCP, RTP, Mark
 from mcastctl.model.records import Datagram
-from mcastctl.model.sequence import DUPLICATE, SequenceTracker
+from mcastctl.model.stream import COUNTERS, Counters, StreamStats
 
 MAX_STREAMS = 4096
 """Streams kept apart; the quietest makes room for a new one and stays in the totals."""
 
-COUNTERS = ("packets", "bytes", "lost", "duplicates", "reordered")
-Counters = tuple[int, int, int, int, int]
 Flow = tuple[str, int, str, int]
 _ZERO: Counters = (0, 0, 0, 0, 0)
-_CHANCE = 3000  # a second RTP header further away than this was no RTP (RFC 3550 A.1)
-
-
-class StreamStats:
-    """Counters of one stream: one sender's port to one group and port, one stream id."""
-
-    __slots__ = (
-        "_clock",
-        "_continuity",
-        "_sequence",
-        "bytes",
-        "dport",
-        "dst",
-        "first_ns",
-        "ident",
-        "iface",
-        "jitter",
-        "kind",
-        "last_ns",
-        "max_gap_ns",
-        "packets",
-        "sport",
-        "src",
-        "ttl",
-    )
-
-    def __init__(self, datagram: Datagram, mark: Mark) -> None:
-        self.src, self.sport = datagram.src, datagram.sport
-        self.dst, self.dport = datagram.dst, datagram.dport
-        self.iface, self.ttl = datagram.iface, datagram.ttl
-        self.kind, self.ident = mark.kind, mark.ident
-        self.packets = self.bytes = self.max_gap_ns = 0
-        self.first_ns = self.last_ns = datagram.ts_ns
-        self.jitter = Jitter()
-        self._sequence = SequenceTracker(16 if mark.kind == RTP else 64)
-        self._continuity = Continuity()
-        self._clock = RtpClock(mark.rate)
-
-    def update(self, datagram: Datagram, mark: Mark) -> None:
-        """Account for one datagram of this stream."""
-        self.packets += 1
-        self.bytes += datagram.length
-        gap = datagram.ts_ns - self.last_ns
-        self.max_gap_ns = max(gap, self.max_gap_ns)
-        self.last_ns = datagram.ts_ns
-        self.ttl = datagram.ttl
-        if mark.seq is None:
-            self._continuity.update(mark.counters)
-        elif self._sequence.update(mark.seq) != DUPLICATE:
-            self._update_jitter(datagram, mark)
-
-    def _update_jitter(self, datagram: Datagram, mark: Mark) -> None:
-        if mark.kind == PROBE:
-            self.jitter.update(mark.stamp, datagram.ts_ns)
-            return
-        sent = self._clock.to_ns(mark.stamp, datagram.ts_ns)
-        if sent is not None:
-            self.jitter.update(sent, datagram.ts_ns)
-
-    def contradicted_by(self, mark: Mark) -> bool:
-        """Tell whether one plausible RTP header was chance: the next does not follow it."""
-        if self.kind != RTP or self.packets != 1:
-            return False
-        step = ((mark.seq or 0) - self._sequence.highest) & 0xFFFF
-        far = min(step, 0x10000 - step) > _CHANCE
-        return mark.kind != RTP or mark.ident != self.ident or far
-
-    def forget_numbers(self) -> None:
-        """Go on as a stream without numbers."""
-        self.kind, self.ident = PLAIN, 0
-        self._sequence = SequenceTracker()
-
-    def absorb(self, other: "StreamStats") -> None:
-        """Take over the counts of a stream without numbers that came after this one."""
-        self.packets += other.packets
-        self.bytes += other.bytes
-        self.max_gap_ns = max(self.max_gap_ns, other.max_gap_ns, other.first_ns - self.last_ns)
-        self.last_ns, self.ttl = other.last_ns, other.ttl
-
-    @property
-    def numbered(self) -> bool:
-        """Whether loss can be known."""
-        return self.kind != PLAIN
-
-    @property
-    def lost(self) -> int:
-        """Datagrams missing (transport packets for MPEG-TS)."""
-        return self._sequence.lost + self._continuity.lost
-
-    @property
-    def duplicates(self) -> int:
-        """Datagrams (transport packets for MPEG-TS) that came again."""
-        return self._sequence.duplicates + self._continuity.duplicates
-
-    @property
-    def reordered(self) -> int:
-        """Datagrams that came after a higher number."""
-        return self._sequence.reordered
-
-    @property
-    def loss_percent(self) -> float:
-        """Lost of all that must have been sent since the first one heard, in percent."""
-        heard = self._continuity.unique if self.kind == MPEGTS else self._sequence.unique
-        return 100 * self.lost / (heard + self.lost) if self.lost else 0.0
-
-    def counters(self) -> Counters:
-        """Return the values of COUNTERS."""
-        return (self.packets, self.bytes, self.lost, self.duplicates, self.reordered)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON form (an element of `streams`)."""
-        sequence = self._sequence if self.kind in (PROBE, RTP) else None
-        elapsed = (self.last_ns - self.first_ns) / 1e9
-        return {
-            "src": self.src,
-            "sport": self.sport,
-            "dst": self.dst,
-            "dport": self.dport,
-            "iface": self.iface,
-            "kind": self.kind,
-            "stream": f"{self.ident:x}" if sequence else None,
-            "packets": self.packets,
-            "bytes": self.bytes,
-            "lost": self.lost,
-            "duplicates": self.duplicates,
-            "reordered": self.reordered,
-            "restarts": self._sequence.restarts,
-            "jitter_ms": round(self.jitter.ns / 1e6, 6),
-            "max_gap_ms": round(self.max_gap_ns / 1e6, 6),
-            "first_seq": sequence.first if sequence and sequence.unique else None,
-            "last_seq": sequence.highest if sequence and sequence.unique else None,
-            "ttl": self.ttl,
-            "packets_per_s": round((self.packets - 1) / elapsed, 3) if elapsed > 0 else 0.0,
-        }
 
 
 class Statistics:
@@ -184,7 +46,7 @@ class Statistics:
     def _settle(self, flow: Flow, mark: Mark) -> Mark:
         """Take an RTP header that the flow contradicts for chance: any bytes can look like one."""
         verdict = self._verdicts.get(flow)
-        if isinstance(verdict, StreamStats) and mark.kind != PROBE:
+        if isinstance(verdict, StreamStats) and mark.kind not in (PROBE, RTCP):
             chance = verdict.contradicted_by(mark)
             self._verdicts[flow] = PLAIN if chance else RTP
             if chance:
@@ -259,7 +121,9 @@ class Statistics:
             self._reported[stream] = now
             sums = _sum(sums, moved)
             if any(moved):
-                rows.append(stream.to_dict() | dict(zip(COUNTERS, moved, strict=True)))
+                pace = round(moved[0] / elapsed_s, 3) if elapsed_s > 0 else 0.0
+                row = dict(zip(COUNTERS, moved, strict=True))
+                rows.append(stream.to_dict() | row | {"packets_per_s": pace})
         packets, size, lost, duplicates, reordered = sums
         return {
             **_totals(packets, size, elapsed_s),

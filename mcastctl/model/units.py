@@ -12,7 +12,9 @@ _NUMBER = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})([A-Za-z/%]*)"
 _TIME = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30}
-_DSCP = {"be": 0, "ef": 46, "va": 44, "le": 1} | {f"cs{n}": 8 * n for n in range(8)}
+_DSCP = {"be": 0, "df": 0, "default": 0, "ef": 46, "va": 44, "le": 1} | {
+    f"cs{n}": 8 * n for n in range(8)
+}
 _DSCP |= {f"af{c}{d}": 8 * c + 2 * d for c in range(1, 5) for d in range(1, 4)}
 
 MAX_TIME = 366 * 86400.0
@@ -52,7 +54,7 @@ def parse_rate(text: str) -> float:
     """Parse a rate above zero with an SI suffix: '200k', '5M', '2.5Mbit/s'; return units/s."""
     hint = "rates are written 800, 200k, 5M or 1G, per second and above zero"
     number, unit = _split(text, "rate", hint)
-    bare = re.sub(r"(bits?/s|bps|pps|/s)$", "", unit.lower())
+    bare = re.sub(r"(bit/s|bits/s|bit|b/s|bps|pps|/s)$", "", unit.lower())
     scale = _DECIMAL.get(bare)
     if scale is None or not 0 < number * scale <= 1e12:
         raise ValueRangeError(f"'{text}' is not a rate", hint=hint)

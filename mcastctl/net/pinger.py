@@ -152,7 +152,7 @@ class Pinging:
         rtt_ns = max(time.monotonic_ns() - age_ns - sent_ns, 0)
         hops = probe.hops(header.ttl, header.seen_ttl)
         said = datagram.payload[probe.MIN_SIZE :]
-        first = responder.legs[kind].answered(header.seq, rtt_ns, hops)
+        first = responder.legs[kind].answered(header.seq, rtt_ns, hops, header.sent_ns)
         return Reply(
             datagram.ts_ns,
             datagram.src,

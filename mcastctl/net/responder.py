@@ -97,6 +97,7 @@ class Responding:
         self._children = _children(argv)
         self._answer_any = answer_any
         self._trace = trace
+        self._most: int | None = None
         self._ports = frozenset(one.port for one in wanted)
         self._started_ns = time.monotonic_ns()
         self._limit = SourceLimit(PLAIN_RATE, PLAIN_RATE_PER_SOURCE, self._started_ns)
@@ -106,6 +107,7 @@ class Responding:
 
     def records(self, loop: Loop, limits: Limits) -> Iterator[Record]:
         """Join, then yield memberships, the requests answered and (traced) the answers."""
+        self._most = limits.count
         self._receivers = receiver.open_all(self._wanted)
         for version, port in dict.fromkeys((family(one.group), one.port) for one in self._wanted):
             self._doors[version, port] = Door(version, port)
@@ -147,6 +149,8 @@ class Responding:
     def _send(
         self, request: Datagram, arrival: Arrival, header: probe.Probe | None, said: bytes | None
     ) -> None:
+        if self._most is not None and self.replies_sent >= self._most:
+            return  # several commands ended at once
         payload = answering.answer(request, header, said)
         door = self._doors[family(request.src), request.dport]
         try:
@@ -167,9 +171,16 @@ class Responding:
         fields["kernel_drops"] = sum(one.kernel_drops() for one in self._receivers)
         fields["replies_sent"] = self.replies_sent
         fields["reply_bytes"] = self.reply_bytes
-        fields["ignored"] = self.ignored
+        fields["ignored"] = self.ignored | self._unanswered()
         fields["errors"] = self.errors
         return fields
+
+    def _unanswered(self) -> dict[str, int]:
+        """Return the requests for which the command was not run, or failed."""
+        if self._children is None:
+            return {}
+        counted = {"exec-refused": self._children.refused, "exec-failed": self._children.failed}
+        return {why: number for why, number in counted.items() if number}
 
     def close(self) -> None:
         """Leave every group, close every socket and end the children that still run."""

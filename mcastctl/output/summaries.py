@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mcastctl.model.mark import UNNUMBERED
 from mcastctl.output.escape import escape
 from mcastctl.output.text import host_port, scaled
 
@@ -81,8 +82,8 @@ def _stream(stream: Fields) -> str:
         f"{_amount(stream)}"
     )
     gap = f", largest gap {stream['max_gap_ms']:.1f} ms"
-    if stream["kind"] == "plain":
-        return head + gap + ", no sequence numbers"
+    if stream["kind"] in UNNUMBERED:
+        return f"{head}{gap}, no sequence numbers"
     unit = " transport packets" if stream["kind"] == "mpegts" else ""
     jitter = "" if stream["kind"] == "mpegts" else f", jitter {stream['jitter_ms']:.3f} ms"
     return (

@@ -1,0 +1,144 @@
+"""Statistics of one stream: one sender's port to one group and port, one stream id."""
+
+from mcastctl.model.continuity import Continuity
+from mcastctl.model.jitter import Jitter, RtpClock
+from mcastctl.model.mark import MPEGTS, PLAIN, PROBE, RTP, UNNUMBERED, Mark
+from mcastctl.model.records import Datagram
+from mcastctl.model.sequence import DUPLICATE, SequenceTracker
+
+COUNTERS = ("packets", "bytes", "lost", "duplicates", "reordered")
+Counters = tuple[int, int, int, int, int]
+_CHANCE = 3000  # a second RTP header further away than this was no RTP (RFC 3550 A.1)
+
+
+class StreamStats:
+    """Counters of one stream."""
+
+    __slots__ = (
+        "_clock",
+        "_continuity",
+        "_sequence",
+        "bytes",
+        "dport",
+        "dst",
+        "first_ns",
+        "ident",
+        "iface",
+        "jitter",
+        "kind",
+        "last_ns",
+        "max_gap_ns",
+        "packets",
+        "sport",
+        "src",
+        "ttl",
+    )
+
+    def __init__(self, datagram: Datagram, mark: Mark) -> None:
+        self.src, self.sport = datagram.src, datagram.sport
+        self.dst, self.dport = datagram.dst, datagram.dport
+        self.iface, self.ttl = datagram.iface, datagram.ttl
+        self.kind, self.ident = mark.kind, mark.ident
+        self.packets = self.bytes = self.max_gap_ns = 0
+        self.first_ns = self.last_ns = datagram.ts_ns
+        self.jitter = Jitter()
+        self._sequence = SequenceTracker(16 if mark.kind == RTP else 64)
+        self._continuity = Continuity()
+        self._clock = RtpClock(mark.rate)
+
+    def update(self, datagram: Datagram, mark: Mark) -> None:
+        """Account for one datagram of this stream."""
+        self.packets += 1
+        self.bytes += datagram.length
+        gap = datagram.ts_ns - self.last_ns
+        self.max_gap_ns = max(gap, self.max_gap_ns)
+        self.last_ns = datagram.ts_ns
+        self.ttl = datagram.ttl
+        if mark.seq is None:
+            self._continuity.update(mark.counters)
+        elif self._sequence.update(mark.seq) != DUPLICATE:
+            self._update_jitter(datagram, mark)
+
+    def _update_jitter(self, datagram: Datagram, mark: Mark) -> None:
+        if mark.kind == PROBE:
+            self.jitter.update(mark.stamp, datagram.ts_ns)
+            return
+        sent = self._clock.to_ns(mark.stamp, datagram.ts_ns)
+        if sent is not None:
+            self.jitter.update(sent, datagram.ts_ns)
+
+    def contradicted_by(self, mark: Mark) -> bool:
+        """Tell whether one plausible RTP header was chance: the next one does not follow it."""
+        if self.kind != RTP or self.packets != 1:
+            return False
+        step = ((mark.seq or 0) - self._sequence.highest) & 0xFFFF
+        far = min(step, 0x10000 - step) > _CHANCE
+        return mark.kind != RTP or mark.ident != self.ident or far
+
+    def forget_numbers(self) -> None:
+        """Go on as a stream without numbers."""
+        self.kind, self.ident = PLAIN, 0
+        self._sequence = SequenceTracker()
+
+    def absorb(self, other: "StreamStats") -> None:
+        """Take over the counts of a stream without numbers that came after this one."""
+        self.packets += other.packets
+        self.bytes += other.bytes
+        self.max_gap_ns = max(self.max_gap_ns, other.max_gap_ns, other.first_ns - self.last_ns)
+        self.last_ns, self.ttl = other.last_ns, other.ttl
+
+    @property
+    def numbered(self) -> bool:
+        """Whether loss can be known."""
+        return self.kind not in UNNUMBERED
+
+    @property
+    def lost(self) -> int:
+        """Datagrams missing (transport packets for MPEG-TS)."""
+        return self._sequence.lost + self._continuity.lost
+
+    @property
+    def duplicates(self) -> int:
+        """Datagrams (transport packets for MPEG-TS) that came again."""
+        return self._sequence.duplicates + self._continuity.duplicates
+
+    @property
+    def reordered(self) -> int:
+        """Datagrams that came after a higher number."""
+        return self._sequence.reordered
+
+    @property
+    def loss_percent(self) -> float:
+        """Lost of all that must have been sent since the first one heard, in percent."""
+        heard = self._continuity.unique if self.kind == MPEGTS else self._sequence.unique
+        return 100 * self.lost / (heard + self.lost) if self.lost else 0.0
+
+    def counters(self) -> Counters:
+        """Return the values of COUNTERS."""
+        return (self.packets, self.bytes, self.lost, self.duplicates, self.reordered)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form (an element of `streams`)."""
+        sequence = self._sequence if self.kind in (PROBE, RTP) else None
+        elapsed = (self.last_ns - self.first_ns) / 1e9
+        return {
+            "src": self.src,
+            "sport": self.sport,
+            "dst": self.dst,
+            "dport": self.dport,
+            "iface": self.iface,
+            "kind": self.kind,
+            "stream": f"{self.ident:x}" if sequence else None,
+            "packets": self.packets,
+            "bytes": self.bytes,
+            "lost": self.lost,
+            "duplicates": self.duplicates,
+            "reordered": self.reordered,
+            "restarts": self._sequence.restarts,
+            "jitter_ms": round(self.jitter.ns / 1e6, 6),
+            "max_gap_ms": round(self.max_gap_ns / 1e6, 6),
+            "first_seq": sequence.first if sequence and sequence.unique else None,
+            "last_seq": sequence.highest if sequence and sequence.unique else None,
+            "ttl": self.ttl,
+            "packets_per_s": round((self.packets - 1) / elapsed, 3) if elapsed > 0 else 0.0,
+        }
