@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from subprocess import PIPE
 from typing import NamedTuple
 
 from world import Host, Running
@@ -143,20 +144,20 @@ def udp(
     length = 8 + len(payload)
     pseudo = here + there + struct.pack("!HH", UDP, length)
     datagram = struct.pack("!4H", sport, dport, length, 0) + payload
-    checksum = _checksum(pseudo + datagram) or 0xFFFF
-    datagram = struct.pack("!4H", sport, dport, length, checksum) + payload
+    total = checksum(pseudo + datagram) or 0xFFFF
+    datagram = struct.pack("!4H", sport, dport, length, total) + payload
     if len(there) == 16:
         head = struct.pack("!IHBB", 6 << 28, length, UDP, ttl) + here + there
         return target + b"\x02\0\0\0\0\x99\x86\xdd" + head + datagram
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0, ttl, UDP, 0) + here + there
-    head = head[:10] + struct.pack("!H", _checksum(head)) + head[12:]
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return target + b"\x02\0\0\0\0\x99\x08\0" + head + datagram
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     words = struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2))
-    total = sum(words)
+    total: int = sum(words)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -180,9 +181,7 @@ def start_ask(
     ifname: str | None = None,
 ) -> Running:
     """Send one datagram and wait for `count` that come back."""
-    from subprocess import PIPE
-
-    own = own or ("::" if ":" in there else "0.0.0.0")
+    own = own or ("::" if ":" in there else "0.0.0.0")  # noqa: S104
     numbers = [own, sport, there, port, host.ifindex(ifname), count]
     running = host.popen([sys.executable, "-c", ASK, *map(str, numbers)], stdin=PIPE)
     running.write(payload.hex())
@@ -198,3 +197,8 @@ def ask(host: Host, there: str, port: int, payload: bytes, **options: object) ->
         Answer(src, sport, bytes.fromhex(text))
         for src, sport, text in map(json.loads, outcome.stdout.splitlines())
     ]
+
+
+def packed(address: str) -> bytes:
+    """The bytes of an address."""
+    return ip_address(address).packed

@@ -1,0 +1,224 @@
+"""One child per datagram: it gets the payload and nothing else of ours, and cannot hold us up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from mcastctl.model.records import Datagram
+from mcastctl.net import children
+from mcastctl.net.children import Children, ExecError, environment, parse
+from mcastctl.net.loop import Loop
+
+
+def datagram(payload: bytes = b"", ttl: int | None = 1) -> Datagram:
+    """One as it would arrive."""
+    where = ("10.0.0.1", 4000, "239.1.1.1", 5004)
+    return Datagram(1_500_000_000, "rx", "eth0", 3, *where, ttl, 0, len(payload), payload)
+
+
+def answers(argv: list[str], *payloads: bytes) -> list[bytes]:
+    """What children say to payloads, in the order in which they end."""
+    said: list[bytes] = []
+    running = Children(argv, stdout=None)
+    for payload in payloads or (b"",):
+        running.run(datagram(payload), said.append)
+    running.finish()
+    return said
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\0",
+        bytes(range(256)),
+        os.urandom(65507),
+        b"a\nb",
+        b"; rm -rf /tmp/none; $(id) `id`\n",
+    ],
+    ids=["empty", "nul", "all", "largest", "lines", "shell"],
+)
+def test_the_payload_is_on_standard_input(payload: bytes) -> None:
+    assert answers(["cat"], payload) == [payload]
+
+
+def test_each_child_gets_its_own(tmp_path: Path) -> None:
+    payloads = [str(number).encode() for number in range(20)]
+    assert sorted(answers(["cat"], *payloads)) == sorted(payloads)
+
+
+def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SECRET", "LD_LIBRARY_PATH", "PYTHONPATH", "MCASTCTL_LISTEN_PORT", "BASH_ENV"):
+        monkeypatch.setenv(name, "leaked")
+    monkeypatch.setenv("TZ", "UTC")
+    (said,) = answers(["env", "-0"], b"payload")
+    given = dict(line.split("=", 1) for line in said.decode().split("\0") if line)
+    ours = {name: value for name, value in given.items() if name.startswith("MCASTCTL_")}
+    assert set(given) - set(ours) <= {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}
+    assert given["TZ"] == "UTC"
+    assert given["PATH"] == os.environ["PATH"]
+    assert "leaked" not in given.values()
+    assert "payload" not in said.decode()
+    expected = {
+        "DIRECTION": "rx",
+        "IFACE": "eth0",
+        "IFINDEX": "3",
+        "SRC": "10.0.0.1",
+        "SPORT": "4000",
+        "DST": "239.1.1.1",
+        "DPORT": "5004",
+        "GROUP": "239.1.1.1",
+        "TTL": "1",
+        "DSCP": "0",
+        "LENGTH": "7",
+        "TS": "1.5",
+    }
+    assert ours == {f"MCASTCTL_{name}": value for name, value in expected.items()}
+
+
+def test_what_is_unknown_is_empty() -> None:
+    assert environment(datagram(ttl=None), os.environ)["MCASTCTL_TTL"] == ""
+
+
+def test_there_is_no_shell() -> None:
+    assert answers(["echo", "a;", "$HOME", "`id`", "*", "|cat"]) == [b"a; $HOME `id` * |cat\n"]
+    assert parse("echo 'a  b' ; $HOME") == ["echo", "a  b", ";", "$HOME"]
+
+
+def test_no_socket_is_inherited() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.set_inheritable(True)
+        (said,) = answers(["ls", "-l", "/proc/self/fd"])
+    assert said.count(b"pipe:") == 1  # standard output
+    assert b"socket:" not in said
+
+
+def test_output_goes_to_the_descriptor(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as out:
+        running = Children(["cat"], stdout=out.fileno())
+        running.run(datagram(b"seen"))
+        running.finish()
+    assert (tmp_path / "out").read_bytes() == b"seen"
+
+
+def test_four_at_once() -> None:
+    running = Children(["sleep", "0.1"], stdout=None)
+    began = time.monotonic()
+    for number in range(1, 11):
+        running.run(datagram())
+        assert running.started == min(number, children.LIMIT) == min(number, 4)
+    running.finish()
+    assert (running.started, running.failed, running.refused) == (10, 0, 0)
+    assert time.monotonic() - began > 0.3  # three rounds
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert children.QUEUE == 256
+    monkeypatch.setattr(children, "QUEUE", 3)
+    running = Children(["sleep", "0.1"], stdout=None)
+    for _ in range(9):
+        running.run(datagram())
+    assert (running.started, running.refused) == (4, 2)
+    running.finish()
+    assert (running.started, running.refused) == (7, 2)
+
+
+def test_a_child_over_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert children.TIMEOUT_S == 10
+    monkeypatch.setattr(children, "TIMEOUT_S", 0.1)
+    said: list[bytes] = []
+    running = Children(["sh", "-c", "echo half; exec sleep 60"], stdout=None)
+    assert running.next_ns() is None
+    for _ in range(6):
+        running.run(datagram(), said.append)
+    until = running.next_ns()
+    assert until is not None
+    assert 0 < until - time.monotonic_ns() <= 0.1e9
+    began = time.monotonic()
+    running.finish()
+    assert time.monotonic() - began < 5
+    assert (running.started, running.failed, said) == (6, 6, [])
+
+
+def test_a_look_at_the_clock_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "TIMEOUT_S", 0.05)
+    running = Children(["sleep", "60"], stdout=None)
+    running.run(datagram())
+    with Loop() as loop:
+        running.attach(loop)
+        until = running.next_ns()
+        assert until is not None
+        while time.monotonic_ns() < until:
+            loop.wait(until)
+    running.poll()
+    assert (running.failed, running.next_ns()) == (1, None)
+
+
+def test_more_output_than_a_datagram_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [len(one) for one in answers(["head", "-c", "65507", "/dev/zero"])] == [65507]
+    monkeypatch.setattr(children, "TIMEOUT_S", 0.2)
+    assert answers(["head", "-c", "200000", "/dev/zero"]) == []
+
+
+def test_a_failing_child_gives_no_answer() -> None:
+    said: list[bytes] = []
+    running = Children(["sh", "-c", "echo no; exit 3"], stdout=None)
+    running.run(datagram(), said.append)
+    running.finish()
+    assert (running.failed, said) == (1, [])
+
+
+def test_a_grandchild_that_keeps_the_output_open_holds_nobody_up() -> None:
+    began = time.monotonic()
+    assert answers(["sh", "-c", "sleep 5 & echo hi"]) == [b"hi\n"]
+    assert time.monotonic() - began < 4
+
+
+def test_the_end_of_a_child_wakes_the_loop() -> None:
+    said: list[bytes] = []
+    running = Children(["echo", "done"], stdout=None)
+    with Loop() as loop:
+        running.attach(loop)
+        running.run(datagram(), said.append)
+        until = time.monotonic_ns() + 5e9
+        while not said and time.monotonic_ns() < until:
+            loop.wait(until)
+            running.poll()
+    assert said == [b"done\n"]
+    assert time.monotonic_ns() < until
+
+
+def test_stopping_ends_what_runs_and_forgets_what_waits() -> None:
+    said: list[bytes] = []
+    running = Children(["sh", "-c", "echo x; exec sleep 60"], stdout=None)
+    for _ in range(6):
+        running.run(datagram(), said.append)
+    began = time.monotonic()
+    running.stop()
+    running.finish()
+    assert time.monotonic() - began < 5
+    assert (running.started, said, running.next_ns()) == (4, [], None)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("command", ["", "   ", "no-such-program x", "'unbalanced", "/dev/null"])
+def test_commands_that_cannot_run(command: str) -> None:
+    with pytest.raises(ExecError) as caught:
+        parse(command)
+    assert caught.value.message.startswith("cannot r")
+    assert caught.value.hint
+
+
+def test_a_program_that_vanishes(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    running = Children(parse(str(program)), stdout=None)
+    with pytest.raises(ExecError, match=r"cannot run .*: no such file"):
+        running.run(datagram())
