@@ -10,7 +10,9 @@ Read from $XDG_CONFIG_HOME/mcastctl/config.toml (~/.config without it), never fr
 current directory. Options given on the command line or in the environment win.
 """
 
-import os.path
+import errno
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -46,8 +48,7 @@ def load(environ: Mapping[str, str], commands: Iterable[str]) -> Settings:
     if where is None:
         return Settings({}, {})
     try:
-        with open(where, "rb") as file:  # noqa: PTH123
-            data = file.read(MAX_SIZE + 1)
+        data = _read(where)
     except (FileNotFoundError, NotADirectoryError):
         return Settings({}, {})
     except (OSError, ValueError) as error:
@@ -56,6 +57,15 @@ def load(environ: Mapping[str, str], commands: Iterable[str]) -> Settings:
     if len(data) > MAX_SIZE:
         raise ConfigError(f"{where} is larger than 1 MiB", hint="keep only settings in it")
     return parse(data, where, commands)
+
+
+def _read(where: str) -> bytes:
+    """Return at most a byte more than MAX_SIZE; a FIFO or device counts as unreadable."""
+    descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(MAX_SIZE + 1)
 
 
 def parse(data: bytes, where: str, commands: Iterable[str]) -> Settings:

@@ -106,7 +106,10 @@ def _with_children(
         if isinstance(record, Datagram):
             pool.run(record)
         pool.poll()
-    pool.finish()
+    if loop.stopped_by is None:
+        pool.finish()
+    else:
+        pool.stop()  # who interrupts does not wait for a queue of commands
     if pool.refused or pool.failed:
         text = f"--exec: {pool.failed} failed, {pool.refused} left out of {pool.started} started"
         yield Notice(time.time_ns(), "warning", "exec", text, "children must keep up and exit 0")

@@ -9,11 +9,11 @@ from mcastctl.cli import options, run
 from mcastctl.cli import params as p
 from mcastctl.model import probe
 from mcastctl.model.endpoint import format_endpoint
-from mcastctl.model.errors import COULD_NOT_ASK, NO, YES
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, ValueRangeError
 from mcastctl.model.limits import Limits
 from mcastctl.model.responders import Responders
 from mcastctl.net import nic, sender
-from mcastctl.net.pinger import UNICAST_TTL, Pinging
+from mcastctl.net.pinger import MIN_INTERVAL_S, UNICAST_TTL, Pinging
 
 EXAMPLES = """
 mcastctl ping 239.1.1.1:5004                      who runs 'mcastctl echo' there?
@@ -53,6 +53,8 @@ def command(**given: Any) -> int:
     endpoint = options.complete(
         [given["endpoint"]], port=given["port"], ipv4=given["ipv4"], ipv6=given["ipv6"]
     )[0]
+    if given["interval"] < MIN_INTERVAL_S:
+        raise ValueRangeError("--interval: that would be a flood", hint="write 1ms or more")
     _, sink = run.open_sink(given)
     source, source_port = given["bind"]
     way = sender.Egress(

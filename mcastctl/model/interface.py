@@ -55,4 +55,6 @@ class Interface(NamedTuple):
             "point-to-point": self.point_to_point,
         }
         found = [name for name, value in named.items() if value]
+        if self.up is None:
+            return ["unknown"]
         return found if self.up else ["down", *found]

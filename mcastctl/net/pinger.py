@@ -18,6 +18,8 @@ from mcastctl.net.sender import refused as refused_notice
 
 UNICAST_TTL = 64
 """TTL or hop limit of unicast requests: routers may lie between (RFC 1700's default)."""
+MIN_INTERVAL_S = 0.001
+"""Seconds between rounds at the least: every host of the group answers each of them."""
 _KEPT = 4096
 """Requests whose send time is remembered."""
 
