@@ -29,14 +29,12 @@ def test_wider_groups_do_not_keep_their_zone(group: str) -> None:
     assert not address.keeps_zone(group)
 
 
-@pytest.mark.parametrize("group", ["224.0.0.0", "224.0.0.255", "ff01::1", "ff02::1"])
-def test_groups_routers_never_forward(group: str) -> None:
-    assert address.is_link_local(group)
-
-
-@pytest.mark.parametrize("group", ["224.0.1.0", "239.0.0.1", "ff05::1", "ff3e::1"])
-def test_groups_routers_may_forward(group: str) -> None:
-    assert not address.is_link_local(group)
+@pytest.mark.parametrize(
+    ("host", "kept"), [("fe80::1", True), ("febf::1", True), ("fec0::1", False), ("::1", False)]
+)
+def test_link_local_hosts_keep_their_zone(host: str, kept: bool) -> None:
+    assert address.keeps_zone(host) == kept
+    assert not address.keeps_zone("169.254.1.1")
 
 
 SSM6 = [f"ff3{scope:x}::1" for scope in range(1, 15)]

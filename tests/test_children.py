@@ -27,7 +27,7 @@ def answers(argv: list[str], *payloads: bytes) -> list[bytes]:
     running = Children(argv, stdout=None)
     for payload in payloads or (b"",):
         running.run(datagram(payload), said.append)
-    running.finish()
+    running.finish(None)
     return said
 
 
@@ -102,7 +102,7 @@ def test_output_goes_to_the_descriptor(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
         running = Children(["cat"], stdout=out.fileno())
         running.run(datagram(b"seen"))
-        running.finish()
+        running.finish(None)
     assert (tmp_path / "out").read_bytes() == b"seen"
 
 
@@ -112,7 +112,7 @@ def test_four_at_once() -> None:
     for number in range(1, 11):
         running.run(datagram())
         assert running.started == min(number, children.LIMIT) == min(number, 4)
-    running.finish()
+    running.finish(None)
     assert (running.started, running.failed, running.refused) == (10, 0, 0)
     assert time.monotonic() - began > 0.3  # three rounds
 
@@ -124,7 +124,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(9):
         running.run(datagram())
     assert (running.started, running.refused) == (4, 2)
-    running.finish()
+    running.finish(None)
     assert (running.started, running.refused) == (7, 2)
 
 
@@ -140,7 +140,7 @@ def test_a_child_over_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert until is not None
     assert 0 < until - time.monotonic_ns() <= 0.1e9
     began = time.monotonic()
-    running.finish()
+    running.finish(None)
     assert time.monotonic() - began < 5
     assert (running.started, running.failed, said) == (6, 6, [])
 
@@ -169,7 +169,7 @@ def test_a_failing_child_gives_no_answer() -> None:
     said: list[bytes] = []
     running = Children(["sh", "-c", "echo no; exit 3"], stdout=None)
     running.run(datagram(), said.append)
-    running.finish()
+    running.finish(None)
     assert (running.failed, said) == (1, [])
 
 
@@ -200,7 +200,7 @@ def test_stopping_ends_what_runs_and_forgets_what_waits() -> None:
         running.run(datagram(), said.append)
     began = time.monotonic()
     running.stop()
-    running.finish()
+    running.finish(None)
     assert time.monotonic() - began < 5
     assert (running.started, said, running.next_ns()) == (4, [], None)
     with pytest.raises(ChildProcessError):

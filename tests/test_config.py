@@ -107,10 +107,10 @@ def test_values_become_what_the_command_line_would_say() -> None:
             "count": "5",
             "timeout": "1.5",
             "idle": "2s",
-            "no_loop": True,
-            "json": False,
+            "no_loop": "true",
+            "json": "false",
             "iface": ["eth0", "3"],
-            "expect_none": True,
+            "expect_none": "true",
         }
     }
     assert settings.groups == {}

@@ -292,7 +292,7 @@ def test_answers_to_plain_datagrams_are_few_and_requests_go_on(pair: Pair) -> No
     echo = start(b, GROUP4, "--any")
     args = ["x", "-c", "1000", "--pps", "2000", "--wait", "0.1s"]
     sent = Stream.of(a.mcastctl("send", "-j", GROUP4, *args)).summary
-    assert 20 <= sent["replies"] <= 20 + 10 * sent["elapsed_s"]
+    assert 10 <= sent["replies"] <= 10 + 10 * sent["elapsed_s"]
     often = ["-c", "50", "--interval", "2ms", "--wait", "0.1s"]
     asked = Stream.of(a.mcastctl("ping", "-j", GROUP4, *often))
     assert len(asked.all("reply")) == 100

@@ -430,6 +430,7 @@ def test_output_formats(pair: Pair) -> None:
             "start",
             "joined",
             *["datagram"] * len(BINARY),
+            "left",
             "summary",
         ]
         assert ended[name].stderr == ""
@@ -714,7 +715,9 @@ def test_verdicts(pair: Pair) -> None:
     for listener, (options, status) in zip(listeners, VERDICTS, strict=True):
         heard = Stream.of(listener.finish())
         assert heard.status == status, (options, heard.summary)
-        assert bool(heard.summary["unmet"]) == (status != 0), options
+        assert bool(heard.summary["unmet"]) == (status == 1), options
+        errors = [one for one in heard.records if one.get("level") == "error"]
+        assert bool(errors) == (status == 2), options
 
 
 def test_the_verdict_says_why(pair: Pair) -> None:

@@ -108,9 +108,9 @@ def test_the_layout_a_compiler_gives_on_linux() -> None:
 @pytest.mark.parametrize(
     ("platform", "numbers"),
     [
-        (LINUX, (42, 45, 43, 46, 47)),
-        (DARWIN, (80, 81, 84, 82, 83)),
-        (WINDOWS, (41, 42, 43, 45, 46)),
+        (LINUX, (42, 43, 46)),
+        (DARWIN, (80, 84, 82)),
+        (WINDOWS, (41, 43, 45)),
     ],
     ids=lambda value: value.name if isinstance(value, Platform) else "",
 )
@@ -119,13 +119,11 @@ def test_membership_options(
 ) -> None:
     sock = on(platform, monkeypatch)
     sockopts.join(sock, "239.1.1.1", 5)
-    sockopts.leave(sock, "239.1.1.1", 5)
     sockopts.block(sock, "ff15::1", 5, "2001:db8::1")
     sockopts.join(sock, "ff35::1", 5, "2001:db8::1")
-    sockopts.leave(sock, "232.1.1.1", 5, "192.0.2.1")
     levels = [level for level, _, _ in sock.calls]
     ip4, ip6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
-    assert levels == [ip4, ip4, ip6, ip6, ip4]
+    assert levels == [ip4, ip6, ip6]
     assert tuple(option for _, option, _ in sock.calls) == numbers
 
 

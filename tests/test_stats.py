@@ -47,7 +47,7 @@ def ts(*counters: tuple[int, int]) -> Mark:
 
 
 def heard(datagrams: Iterable[Datagram], *, assume_rtp: bool = False) -> Statistics:
-    statistics = Statistics(assume_rtp=assume_rtp)
+    statistics = Statistics(rtp=frozenset({("239.1.1.1", 5004)}) if assume_rtp else frozenset())
     for one in datagrams:
         statistics.update(one)
     return statistics
@@ -143,10 +143,11 @@ def test_a_new_ssrc_is_a_new_stream_and_no_loss() -> None:
 CHANCE = [
     ([rtp(5), rtp(5 + 3001)], "far ahead"),
     ([rtp(5), rtp(5 - 3001)], "far behind"),
-    ([rtp(5), rtp(6, ssrc=2)], "another source"),
+    ([rtp(5, ssrc=one) for one in range(9)], "ever new sources"),
+    ([rtp(5), rtp(6, ssrc=2), NO_MARK], "two sources and no header"),
     ([rtp(5), NO_MARK], "no header"),
     ([NO_MARK, rtp(5), NO_MARK], "no header after text"),
-    ([NO_MARK, NO_MARK, rtp(5), rtp(9000, ssrc=3), rtp(77)], "no two alike after text"),
+    ([NO_MARK, NO_MARK, rtp(5), rtp(9000, ssrc=3), rtp(40_077)], "no two alike after text"),
 ]
 
 
@@ -168,6 +169,17 @@ def test_a_second_header_that_follows_makes_it_rtp(step: int) -> None:
     assert statistics.update(datagram(NO_MARK)) == NO_MARK
     assert statistics.update(datagram(rtp(5 + step + 1))).kind == RTP
     assert {row["kind"]: row["packets"] for row in streams(statistics)} == {RTP: 3, PLAIN: 1}
+
+
+def test_several_sources_may_share_a_flow() -> None:
+    marks = [rtp(seq, ssrc=ssrc) for seq in range(100) if seq != 50 for ssrc in (1, 2, 3)]
+    rows = streams(heard(datagram(mark) for mark in marks))
+    assert [(row["kind"], row["packets"], row["lost"]) for row in rows] == [(RTP, 99, 1)] * 3
+
+
+def test_one_header_proves_nothing() -> None:
+    assert not heard([datagram(rtp(5))]).numbered
+    assert heard([datagram(rtp(5)), datagram(rtp(6))]).numbered
 
 
 def test_random_payload_is_one_stream_without_loss() -> None:

@@ -12,6 +12,8 @@ import click
 from mcastctl import __version__
 from mcastctl.cli.options import help_option
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
+from mcastctl.output import stream
+from mcastctl.output.escape import escape
 
 COMMANDS = {
     "send": "Send datagrams to a group.",
@@ -73,7 +75,7 @@ class LazyGroup(click.Group):
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         python = ".".join(map(str, sys.version_info[:3]))
-        click.echo(f"mcastctl {__version__} (Python {python}, {sys.platform})")
+        stream.say(f"mcastctl {__version__} (Python {python}, {sys.platform})")
         ctx.exit(0)
 
 
@@ -81,7 +83,6 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     cls=LazyGroup,
     name="mcastctl",
     context_settings={
-        "auto_envvar_prefix": "MCASTCTL",
         "max_content_width": 100,
     },
     help="Send, hear, answer and explain IP multicast.",
@@ -98,14 +99,8 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     callback=_print_version,
     help="Show the version and exit.",
 )
-@click.pass_context
-def cli(ctx: click.Context) -> None:
-    """Load the configuration before any command parses its options."""
-    from mcastctl.cli import config
-
-    settings = config.load(os.environ, COMMANDS)
-    ctx.default_map = settings.defaults
-    ctx.obj = settings
+def cli() -> None:
+    """Hold the commands."""
 
 
 def main() -> NoReturn:
@@ -113,15 +108,6 @@ def main() -> NoReturn:
     _reserve_standard_descriptors()
     sys.excepthook = _report_internal_error
     status = run(sys.argv[1:])
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        status = 128 + signal.SIGPIPE
-    except OSError as error:
-        _fail(f"cannot write to standard output: {(error.strerror or '').lower()}", "free the disk")
-        status = COULD_NOT_ASK
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the exit would fail to flush it again
     if status > 128:
         _die_of(status - 128)
     sys.exit(status)
@@ -130,10 +116,16 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; above 128 a signal number is meant."""
     try:
-        status = cli.main(args=arguments, prog_name="mcastctl", standalone_mode=False)
+        if "_MCASTCTL_COMPLETE" in os.environ:
+            cli.main(args=arguments, prog_name="mcastctl")  # click answers the shell and exits
+        # Not click's main(): it takes a broken pipe for the answer 'no'.
+        with cli.make_context("mcastctl", list(arguments)) as context:
+            status = cli.invoke(context)
         return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        stream.notice(error.format_message())
         return COULD_NOT_ASK
     except click.ClickException as error:
         _fail(*_explain(error))
@@ -160,11 +152,8 @@ def _explain(error: click.ClickException) -> tuple[str, str]:
 
 
 def _fail(message: str, hint: str) -> None:
-    from mcastctl.output.escape import escape
-    from mcastctl.output.stream import notice
-
-    notice(f"mcastctl: error: {escape(message)}")
-    notice(f"hint: {escape(hint)}")
+    stream.notice(f"mcastctl: error: {escape(message)}")
+    stream.notice(f"hint: {escape(hint)}")
 
 
 def _reserve_standard_descriptors() -> None:

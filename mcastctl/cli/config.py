@@ -100,7 +100,7 @@ def _spelled(section: dict[str, Any]) -> dict[str, Any]:
 def _value(value: Any) -> Any:
     if isinstance(value, list):
         return [_value(one) for one in value]
-    return value if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check(section: Mapping[str, Any], command: str, parameters: Iterable[str]) -> None:

@@ -30,7 +30,12 @@ mcastctl echo 239.1.1.1:5004 --text "$(hostname)" -i eth0 -i eth1
 )
 @click.argument("endpoints", type=p.ENDPOINT, nargs=-1, required=True)
 @click.option("--text", help="Answer with this text instead of the request's own bytes.")
-@click.option("--exec", "exec_command", help="Answer with the output of CMD (payload on stdin).")
+@click.option(
+    "--exec",
+    "exec_command",
+    metavar="CMD",
+    help="Answer with the output of CMD (payload on stdin).",
+)
 @click.option("--any", "answer_any", is_flag=True, help="Answer any datagram to the group.")
 @options.limits
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")

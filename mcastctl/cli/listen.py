@@ -1,8 +1,7 @@
 """`mcastctl listen`: join groups, print what arrives, and judge it."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,10 +10,11 @@ from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, ValueRangeError, VerdictError
 from mcastctl.model.limits import Limits
-from mcastctl.model.records import Datagram, Notice, Record
 from mcastctl.model.verdict import Expectation
 from mcastctl.net import listener, nic, receiver
-from mcastctl.net.loop import Loop
+
+if TYPE_CHECKING:
+    from mcastctl.net.children import Children
 
 EXAMPLES = """
 mcastctl listen 239.1.1.1:5004                          join, print each datagram
@@ -67,10 +67,10 @@ def command(**given: Any) -> int:
         raise ValueRangeError("--interval: 0 would report without end", hint="write 500ms or 1s")
     expectation = _expectation(given)
     name, sink = run.open_sink(given, "dots=")
-    argv = options.exec_argv(given["exec_command"])
+    children = _children(given["exec_command"], name)
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)
-    listening = listener.Listening(endpoints, wanted, given["rcvbuf"])
+    listening = listener.Listening(endpoints, wanted, given["rcvbuf"], children)
     limits = Limits(
         time.monotonic_ns(),
         count=expectation.enough,
@@ -78,52 +78,34 @@ def command(**given: Any) -> int:
         idle_s=given["idle"],
     )
 
-    def records(loop: Loop) -> Iterator[Record]:
-        heard = listening.records(loop, limits, given["interval"])
-        return heard if argv is None else _with_children(heard, argv, name, loop)
-
     status = run.stream(
         "listen",
         [format_endpoint(one) for one in endpoints],
         sink,
-        records,
+        lambda loop: listening.records(loop, limits, given["interval"]),
         lambda: _outcome(listening, limits, expectation),
     )
     listening.close()
     return status
 
 
-def _with_children(
-    heard: Iterator[Record], argv: list[str], name: str, loop: Loop
-) -> Iterator[Record]:
-    """Run a child for each datagram; its output joins ours where that is text."""
+def _children(command: str | None, name: str) -> "Children | None":
+    """Return what --exec runs; its output joins ours where that is text."""
+    argv = options.exec_argv(command)
+    if argv is None:
+        return None
     from mcastctl.net.children import Children
 
-    pool = Children(argv, stdout=1 if name == "text" else 2)
-    pool.attach(loop)
-    for record in heard:
-        yield record
-        if isinstance(record, Datagram):
-            pool.run(record)
-        pool.poll()
-    if loop.stopped_by is None:
-        pool.finish()
-    else:
-        pool.stop()  # who interrupts does not wait for a queue of commands
-    if pool.refused or pool.failed:
-        text = f"--exec: {pool.failed} failed, {pool.refused} left out of {pool.started} started"
-        yield Notice(time.time_ns(), "warning", "exec", text, "children must keep up and exit 0")
+    return Children(argv, stdout=1 if name == "text" else 2)
 
 
 def _outcome(listening: listener.Listening, limits: Limits, wanted: Expectation) -> run.Outcome:
     fields = listening.summary()
     try:
         unmet = wanted.unmet(listening.statistics)
-        status = NO if unmet else YES
     except VerdictError as error:
-        unmet = [error.message]
-        status = COULD_NOT_ASK
-    return run.Outcome(limits.reason or "error", {**fields, "unmet": unmet}, status)
+        return run.Outcome(limits.reason, {**fields, "unmet": []}, COULD_NOT_ASK, error)
+    return run.Outcome(limits.reason, {**fields, "unmet": unmet}, NO if unmet else YES)
 
 
 def _expectation(given: dict[str, Any]) -> Expectation:

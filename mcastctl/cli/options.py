@@ -1,5 +1,6 @@
 """Option bundles: one letter, one meaning, spelled the same in every command."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from mcastctl.cli import config
 from mcastctl.cli import params as p
 from mcastctl.model.endpoint import Endpoint, with_sources
 from mcastctl.model.errors import AddressError, ValueRangeError
+from mcastctl.output import stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,19 +23,31 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params.append(help_option())
         self.examples = examples
-        self._settings: dict[str, str] = {}
+        self._settings: dict[str, click.Parameter] = {}
         for param in self.params:
             spelled = max(param.opts, key=len)
-            if spelled.startswith("--"):
+            if spelled.startswith("--") and spelled != "--help":
                 setting = spelled.removeprefix("--").replace("-", "_")
-                self._settings[setting] = param.name or ""
+                self._settings[setting] = param
                 param.envvar = f"MCASTCTL_{self.name}_{setting}".upper()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse settings this command does not have, then parse."""
-        if ctx.default_map and not ctx.resilient_parsing:
-            config.check(ctx.default_map, self.name or "", self._settings)
-            ctx.default_map = {self._settings[key]: ctx.default_map[key] for key in ctx.default_map}
+        """Read the configuration, refuse settings this command does not have, then parse.
+
+        A broken file does not keep anybody from the help page.
+        """
+        parent = ctx.parent
+        if parent is not None and not ctx.resilient_parsing and not _HELP.intersection(args):
+            group = parent.command
+            names = group.list_commands(parent) if isinstance(group, click.Group) else []
+            settings = config.load(os.environ, names)
+            section = settings.defaults.get(self.name or "", {})
+            config.check(section, self.name or "", self._settings)
+            parent.obj = settings
+            ctx.default_map = {
+                self._settings[key].name or "": _as_given(self._settings[key], value)
+                for key, value in section.items()
+            }
         return super().parse_args(ctx, args)
 
     def make_parser(self, ctx: click.Context) -> Any:
@@ -57,12 +71,20 @@ class Command(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
+_HELP = {"-h", "--help"}
+
+
+def _as_given(param: click.Parameter, value: Any) -> Any:
+    """Return a setting as the option takes it: one value may stand for a list of one."""
+    return [value] if param.multiple and not isinstance(value, list) else value
+
+
 def help_option() -> click.Option:
     """Return -h; click's own loads the locale to translate one sentence of its help."""
 
     def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
-            click.echo(ctx.get_help(), color=ctx.color)
+            stream.say(ctx.get_help())
             ctx.exit()
 
     return click.Option(

@@ -17,11 +17,15 @@ _SIGPIPE = 13
 
 
 class Outcome(NamedTuple):
-    """How a run ended: why, the fields of its summary, and the status it deserves."""
+    """How a run ended: why, the fields of its summary, and the status it deserves.
+
+    `failed` is why the question could not be answered after all.
+    """
 
     reason: str
     fields: dict[str, object]
     status: int
+    failed: McastError | None = None
 
 
 def open_sink(given: Mapping[str, Any], *extra_formats: str) -> tuple[str, Sink]:
@@ -57,15 +61,17 @@ def stream(
             broken = True
         except McastError as error:
             failed = error
-        reason, fields, status = outcome()
+        reason, fields, status, unanswerable = outcome()
         if loop.stopped_by is not None:
             reason, status = "signal", 128 + loop.stopped_by
+        elif unanswerable is not None and failed is None:
+            sink.write(_error(unanswerable))
         if failed is not None:
             reason, status = "error", COULD_NOT_ASK
             fields = {**fields, "unmet": []} if "unmet" in fields else fields  # nobody could ask
             # What standard output cannot take is for people, whatever the format.
             teller = Sink() if isinstance(failed, OutputError) else sink
-            teller.write(Notice(time.time_ns(), "error", "failed", failed.message, failed.hint))
+            teller.write(_error(failed))
         if broken:
             reason, status = "broken-pipe", 128 + _SIGPIPE
         fields = {"reason": reason, **fields, "exit_status": status}
@@ -75,3 +81,7 @@ def stream(
         except BrokenPipeError:
             status = 128 + _SIGPIPE
         return status
+
+
+def _error(error: McastError) -> Notice:
+    return Notice(time.time_ns(), "error", "failed", error.message, error.hint)

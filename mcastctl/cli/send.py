@@ -74,8 +74,9 @@ def command(**given: Any) -> int:
 
     def outcome() -> run.Outcome:
         fields = sending.summary((time.monotonic_ns() - started) / 1e9)
-        nothing = COULD_NOT_ASK if not fields["sent"] else NO
-        return run.Outcome(sending.reason, fields, nothing if fields["refused"] else YES)
+        status = NO if fields["refused"] or sending.fell_short else YES
+        nothing = fields["refused"] and not fields["sent"]
+        return run.Outcome(sending.reason, fields, COULD_NOT_ASK if nothing else status)
 
     return run.stream(
         "send",

@@ -128,7 +128,7 @@ def _exchange(
         ears = [stack.enter_context(closing(Receiver(one))) for one in hearing]
         closed = [stack.enter_context(closing(Receiver(one))) for one in deaf or []]
         out = stack.enter_context(closing(_sender(ground)))
-        loop = stack.enter_context(Loop())
+        loop = stack.enter_context(Loop(handle_signals=False))
         subscription = hearing[0]
         _send(out, Target(subscription.group, subscription.port, ground.nic), _PROBES)
         counts = [_hear(one, loop) for one in ears]
@@ -164,7 +164,7 @@ def _hear(one: Receiver, loop: Loop) -> int:
     loop.watch(one.fileno())
     until = time.monotonic_ns() + _PATIENCE_S * 1e9
     seen: set[int] = set()
-    while len(seen) < _PROBES and time.monotonic_ns() < until and loop.stopped_by is None:
+    while len(seen) < _PROBES and time.monotonic_ns() < until:
         loop.wait(until)
         while (heard := one.receive()) is not None:
             seen.add(heard[0].mark.seq or 0)
@@ -174,7 +174,7 @@ def _hear(one: Receiver, loop: Loop) -> int:
 def _answer(subscription: Subscription, ready: Callable[[], None]) -> None:
     responding = Responding([subscription], said=None, argv=None, answer_any=False, trace=False)
     limits = Limits(time.monotonic_ns(), count=None, timeout_s=10 * _PATIENCE_S, idle_s=None)
-    with Loop() as loop:
+    with Loop(handle_signals=False) as loop:
         for record in responding.records(loop, limits):
             if isinstance(record, Membership):
                 ready()
@@ -195,7 +195,7 @@ def _ask(ground: Ground, subscription: Subscription) -> list[Reply]:
     )
     limits = Limits(time.monotonic_ns(), count=None, timeout_s=3 * _PATIENCE_S, idle_s=None)
     replies: list[Reply] = []
-    with closing(pinging), Loop() as loop:
+    with closing(pinging), Loop(handle_signals=False) as loop:
         for record in pinging.records(loop, limits):
             if isinstance(record, Reply):
                 replies.append(record)

@@ -28,8 +28,11 @@ def interfaces() -> list[Interface]:
     addresses = _or_empty(psutil.net_if_addrs)
     stats = _or_empty(psutil.net_if_stats)
     counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
+    igmp = knobs.igmp_versions()
     return [
-        _interface(name, index, addresses.get(name, []), stats.get(name), counters.get(name))
+        _interface(
+            name, index, addresses.get(name, []), stats.get(name), counters.get(name)
+        )._replace(igmp_version=igmp.get(name))
         for index, name in sorted(socket.if_nameindex())
     ]
 
@@ -85,7 +88,7 @@ def _interface(name: str, index: int, addresses: list[Any], stats: Any, counters
         loopback=told("loopback"),
         point_to_point=told("pointopoint", "pointtopoint"),
         addresses=tuple(_addresses(name, addresses)),
-        igmp_version=knobs.igmp_versions().get(name),
+        igmp_version=None,
         mld_version=knobs.mld_version(name),
         rp_filter=knobs.rp_filter(name),
         counters={ours: getattr(counters, theirs) for theirs, ours in _COUNTERS.items()}

@@ -52,20 +52,15 @@ def scope6(group: str) -> int | None:
     return ipaddress.IPv6Address(group).packed[1] & 0x0F
 
 
-def keeps_zone(group: str) -> bool:
-    """Tell whether a scope id belongs into the socket address of this group.
+def keeps_zone(address: str) -> bool:
+    """Tell whether a scope id belongs into the socket address of this group or host.
 
-    Only interface-local and link-local groups are ambiguous without one (RFC 4007); a wider
-    group takes the zone as a choice of interface and nothing more.
+    Only interface-local and link-local groups and link-local hosts are ambiguous without one
+    (RFC 4007); a wider group takes the zone as a choice of interface and nothing more.
     """
-    return scope6(group) in (INTERFACE_LOCAL, LINK_LOCAL)
-
-
-def is_link_local(group: str) -> bool:
-    """Tell whether routers never forward this group whatever its TTL."""
-    if family(group) == 4:
-        return group.startswith("224.0.0.")  # local network control block, RFC 5771 section 4
-    return keeps_zone(group)
+    if is_multicast(address):
+        return scope6(address) in (INTERFACE_LOCAL, LINK_LOCAL)
+    return family(address) == 6 and ipaddress.IPv6Address(address).is_link_local
 
 
 def is_ssm(group: str) -> bool:

@@ -6,7 +6,8 @@ _MAX_PIDS = 256
 class Continuity:
     """Counters of the PIDs of one stream; `lost` counts missing transport packets.
 
-    The counter has four bits, so a gap shows as its size modulo 16: a lower bound.
+    The counter has four bits: a gap shows as its size modulo 16, and packets out of order as a
+    loss of up to 15.
     """
 
     __slots__ = ("_last", "duplicates", "lost", "unique")

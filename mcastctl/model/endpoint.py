@@ -78,6 +78,8 @@ def parse(text: str, *, unicast: bool = False) -> Endpoint:
         )
     scheme, rest = _split_scheme(text)
     source_part, rest = _split_sources(rest)
+    if rest != text and not source_part and "://" not in text:
+        raise AddressError(f"'{text}' names no source before its '@'", hint=_SHAPE_HINT)
     fields = _match_target(rest, text)
     zone = _one_of(fields, "zone_in", "zone_out", text)
     length = _one_of(fields, "length_in", "length_out", text)

@@ -35,14 +35,17 @@ class Limits:
         times = [time for time in (self.deadline_ns, idle) if time is not None]
         return min(times, default=None)
 
-    def reached(self, now_ns: int) -> bool:
-        """Tell whether to stop, and set `reason`."""
+    def reached(self, now_ns: int, *, quiet: bool = True) -> bool:
+        """Tell whether to stop, and set `reason`.
+
+        `quiet` says that nothing was waiting just now: what was not read yet is no silence.
+        """
         if self.reason:
             return True
         if self.count is not None and self.taken >= self.count:
             self.reason = "count"
         elif self.deadline_ns is not None and now_ns >= self.deadline_ns:
             self.reason = "timeout"
-        elif self.idle_ns is not None and now_ns - self._last_ns >= self.idle_ns:
+        elif quiet and self.idle_ns is not None and now_ns - self._last_ns >= self.idle_ns:
             self.reason = "idle"
         return bool(self.reason)

@@ -58,7 +58,7 @@ class SourceLimit:
         """Tell whether `source` may have one more answer now."""
         bucket = self._sources.get(source)
         if bucket is None:
-            bucket = TokenBucket(self._per_source, max(2 * self._per_source, 1), now_ns)
+            bucket = TokenBucket(self._per_source, max(self._per_source, 1), now_ns)
             self._sources[source] = bucket
             if len(self._sources) > self._keep:
                 self._sources.popitem(last=False)

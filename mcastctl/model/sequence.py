@@ -13,6 +13,9 @@ MAX_RANGES = 4096
 MAX_BACK = 100
 """How far before the first number heard one may lie and still be late rather than a restart
 (MAX_MISORDER of RFC 3550 appendix A.1): the stream then began earlier than it seemed."""
+MAX_LATE = 3000
+"""How far back a number of a narrow counter may lie at all (MAX_DROPOUT of RFC 3550 appendix
+A.1): 16 bits come round within minutes, so further back is another time, not a late arrival."""
 MAX_GAP = 2**32
 """Largest forward step that counts as loss."""
 
@@ -28,6 +31,7 @@ class SequenceTracker:
         "_floor",
         "_half",
         "_mask",
+        "_reach",
         "_starts",
         "_stops",
         "_suspect",
@@ -44,6 +48,7 @@ class SequenceTracker:
     def __init__(self, bits: int = 64) -> None:
         self._mask = (1 << bits) - 1
         self._half = 1 << (bits - 1)
+        self._reach = MAX_LATE if bits < 64 else self._mask
         self.first = self.highest = -1
         self.unique = self.lost = self.duplicates = self.reordered = 0
         self.restarts = self.strays = 0
@@ -69,7 +74,7 @@ class SequenceTracker:
         if 0 < step <= MAX_GAP:
             return self._skip(step)
         number = self.highest + step
-        if step < 0 and number >= self.first - MAX_BACK:
+        if step < 0 and number >= max(self.first - MAX_BACK, self.highest - self._reach):
             return self._look_back(number)
         return self._jump(seq)
 

@@ -9,19 +9,22 @@ from mcastctl.model.stream import COUNTERS, Counters, StreamStats
 MAX_STREAMS = 4096
 """Streams kept apart; the quietest makes room for a new one and stays in the totals."""
 
+MAX_SOURCES = 8
+"""RTP sources on one flow that may still be waiting for their second header."""
+
 Flow = tuple[str, int, str, int]
 _ZERO: Counters = (0, 0, 0, 0, 0)
 
 
 class Statistics:
-    """All streams heard in one run."""
+    """All streams heard in one run; `rtp` are the (group, port) known to carry RTP."""
 
-    def __init__(self, *, assume_rtp: bool = False) -> None:
+    def __init__(self, *, rtp: frozenset[tuple[str, int]] = frozenset()) -> None:
         self.streams: OrderedDict[tuple[Flow, str, int], StreamStats] = OrderedDict()
         self.packets = self.bytes = self.evicted = 0
         self._evicted_counters = (0, 0, 0)
-        self._verdicts: dict[Flow, StreamStats | str] = {}
-        self._assume_rtp = assume_rtp
+        self._verdicts: dict[Flow, list[StreamStats] | str] = {}
+        self._rtp = rtp
         self._reported: dict[StreamStats, Counters] = {}
         self._unreported = _ZERO  # of streams that made room since the last interval
 
@@ -35,8 +38,10 @@ class Statistics:
         stream = self.streams.get(key)
         if stream is None:
             stream = self.streams[key] = StreamStats(datagram, mark)
-            if mark.kind == RTP and flow not in self._verdicts and not self._assume_rtp:
-                self._verdicts[flow] = stream
+            if mark.kind == RTP and flow[2:] not in self._rtp:
+                verdict = self._verdicts.setdefault(flow, [])
+                if isinstance(verdict, list):
+                    verdict.append(stream)
             self._bound()
         else:
             self.streams.move_to_end(key)
@@ -44,18 +49,25 @@ class Statistics:
         return mark
 
     def _settle(self, flow: Flow, mark: Mark) -> Mark:
-        """Take an RTP header that the flow contradicts for chance: any bytes can look like one."""
+        """Take RTP headers that the flow contradicts for chance: any bytes can look like one.
+
+        They are believed once a source's next header follows its first; several sources may
+        share a port. What is no RTP, or ever new sources, speaks against them.
+        """
+        if mark.kind in (PROBE, RTCP) or flow[2:] in self._rtp:
+            return mark
         verdict = self._verdicts.get(flow)
-        if isinstance(verdict, StreamStats) and mark.kind not in (PROBE, RTCP):
-            chance = verdict.contradicted_by(mark)
-            self._verdicts[flow] = PLAIN if chance else RTP
-            if chance:
-                del self.streams[(flow, RTP, verdict.ident)]
-                verdict.forget_numbers()
-                self._rejoin((flow, PLAIN, 0), verdict)
-        if mark.kind == RTP and self._verdicts.get(flow) == PLAIN:
-            return NO_MARK
-        return mark
+        if isinstance(verdict, list):
+            same = [one for one in verdict if mark.kind == RTP and one.ident == mark.ident]
+            if mark.kind == RTP and not same and len(verdict) < MAX_SOURCES:
+                return mark
+            believed = bool(same) and same[0].followed_by(mark)
+            self._verdicts[flow] = RTP if believed else PLAIN
+            for one in () if believed else verdict:
+                self.streams.pop((flow, RTP, one.ident), None)
+                one.forget_numbers()
+                self._rejoin((flow, PLAIN, 0), one)
+        return NO_MARK if mark.kind == RTP and self._verdicts.get(flow) == PLAIN else mark
 
     def _rejoin(self, key: tuple[Flow, str, int], chance: StreamStats) -> None:
         """Put a stream that turned out to have no numbers where its flow's others are."""

@@ -67,13 +67,10 @@ class StreamStats:
         if sent is not None:
             self.jitter.update(sent, datagram.ts_ns)
 
-    def contradicted_by(self, mark: Mark) -> bool:
-        """Tell whether one plausible RTP header was chance: the next one does not follow it."""
-        if self.kind != RTP or self.packets != 1:
-            return False
+    def followed_by(self, mark: Mark) -> bool:
+        """Tell whether an RTP header of the same source comes near enough after this one."""
         step = ((mark.seq or 0) - self._sequence.highest) & 0xFFFF
-        far = min(step, 0x10000 - step) > _CHANCE
-        return mark.kind != RTP or mark.ident != self.ident or far
+        return min(step, 0x10000 - step) <= _CHANCE
 
     def forget_numbers(self) -> None:
         """Go on as a stream without numbers."""
@@ -90,7 +87,8 @@ class StreamStats:
     @property
     def numbered(self) -> bool:
         """Whether loss can be known."""
-        return self.kind not in UNNUMBERED
+        # One header that looks like RTP proves nothing yet.
+        return self.kind not in UNNUMBERED and not (self.kind == RTP and self.packets < 2)
 
     @property
     def lost(self) -> int:

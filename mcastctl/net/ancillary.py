@@ -5,17 +5,23 @@ Sources: ip(7), ipv6(7), socket(7), RFC 3542 section 6.
 
 import _socket as socket
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
+from mcastctl.model.address import keeps_zone
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import Socket
+
+_EE_ORIGIN = 4
+_FROM_ICMP = (2, 3)
+"""Place of ee_origin, and SO_EE_ORIGIN_ICMP and _ICMP6 (<linux/errqueue.h>)."""
 
 SPACE = 256
 """Bytes of control buffer that hold everything `request` asks for."""
 
 _INT = struct.Struct("@i")
-_UINT = struct.Struct("@I")
-_TIMESPEC = struct.Struct("@qq")
+_TIMESPEC = {16: struct.Struct("@qq"), 8: struct.Struct("@ii")}
+"""struct timespec by its size: 64-bit and 32-bit userland."""
 _PKTINFO4 = struct.Struct("@I4s4s")
 _PKTINFO6 = struct.Struct("@16sI")
 
@@ -31,7 +37,6 @@ class Arrival(NamedTuple):
     ttl: int | None = None
     tos: int | None = None
     ts_ns: int | None = None
-    drops: int | None = None
     local: str | None = None
 
 
@@ -43,22 +48,20 @@ def request(sock: Socket, version: int) -> None:
     for option in ip6 if version == 6 else ip4:
         if option is not None:
             sock.setsockopt(level, option, 1)
-    for option in (HERE.so_timestampns, HERE.so_rxq_ovfl):
-        if option is not None:
-            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    if HERE.so_timestampns is not None:
+        with suppress(OSError):  # a kernel that only resembles Linux: our own clock then
+            sock.setsockopt(socket.SOL_SOCKET, HERE.so_timestampns, 1)
 
 
 def parse(messages: list[tuple[int, int, bytes]]) -> Arrival:
     """Return what (level, type, data) control messages say; unknown ones are passed over."""
-    dst = ttl = tos = ts_ns = drops = local = None
+    dst = ttl = tos = ts_ns = local = None
     ifindex = 0
     for level, kind, data in messages:
         if level == socket.SOL_SOCKET:
-            if kind == HERE.so_timestampns:
-                whole, rest = _TIMESPEC.unpack_from(data)
+            if kind == HERE.so_timestampns and len(data) in _TIMESPEC:
+                whole, rest = _TIMESPEC[len(data)].unpack(data)
                 ts_ns = whole * 1_000_000_000 + rest
-            elif kind == HERE.so_rxq_ovfl:
-                drops = _UINT.unpack_from(data)[0]
         elif level == socket.IPPROTO_IP:
             if kind == HERE.ip_pktinfo:
                 ifindex, spec, raw = _PKTINFO4.unpack_from(data)
@@ -76,7 +79,19 @@ def parse(messages: list[tuple[int, int, bytes]]) -> Arrival:
                 ttl = _INT.unpack_from(data)[0]
             elif kind == HERE.ipv6_tclass:
                 tos = _INT.unpack_from(data)[0]
-    return Arrival(dst, ifindex, ttl, tos, ts_ns, drops, local)
+    return Arrival(dst, ifindex, ttl, tos, ts_ns, local)
+
+
+def is_icmp_report(messages: list[tuple[int, int, bytes]]) -> bool:
+    """Tell whether an error-queue entry came from the network (struct sock_extended_err, ip(7))."""
+    kinds = {
+        (socket.IPPROTO_IP, HERE.ip_recverr),
+        (socket.IPPROTO_IPV6, HERE.ipv6_recverr),
+    }
+    return any(
+        (level, kind) in kinds and len(data) > _EE_ORIGIN and data[_EE_ORIGIN] in _FROM_ICMP
+        for level, kind, data in messages
+    )
 
 
 def answer_from(arrival: Arrival, version: int) -> list[tuple[int, int, bytes]]:
@@ -90,7 +105,7 @@ def answer_from(arrival: Arrival, version: int) -> list[tuple[int, int, bytes]]:
         return [(socket.IPPROTO_IP, HERE.ip_pktinfo, info)]
     if version == 6 and arrival.dst and HERE.ipv6_pktinfo and not arrival.dst.startswith("ff"):
         raw = socket.inet_pton(socket.AF_INET6, arrival.dst)
-        scoped = arrival.ifindex if arrival.dst.startswith("fe80") else 0
+        scoped = arrival.ifindex if keeps_zone(arrival.dst) else 0
         info = _PKTINFO6.pack(raw, scoped)
         return [(socket.IPPROTO_IPV6, HERE.ipv6_pktinfo, info)]
     return []

@@ -10,11 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import IO, NamedTuple
 
 from mcastctl.model.errors import McastError
-from mcastctl.model.records import Datagram
+from mcastctl.model.records import Datagram, Notice
 from mcastctl.net.loop import Loop
 
 LIMIT = 4
@@ -82,18 +83,32 @@ class Children:
         """Return when the next child is over time, None with none running."""
         return min((child.deadline_ns for child in self._running), default=None)
 
-    def finish(self) -> None:
-        """Run what waits and wait for what runs, each within its time."""
-        while self._running or self._queue:
-            if self._running:
-                child = self._running[0]
-                left = (child.deadline_ns - time.monotonic_ns()) / 1e9
-                try:
-                    child.process.wait(max(left, 0))
-                except subprocess.TimeoutExpired:
-                    child.process.kill()
-                    child.process.wait()
+    def finish(self, deadline_ns: float | None) -> None:
+        """Run what waits and wait for what runs, a second beyond the deadline at the most.
+
+        Without a deadline the limit is the time of one child.
+        """
+        now_ns = time.monotonic_ns()
+        until = now_ns + TIMEOUT_S * 1e9
+        if deadline_ns is not None:
+            until = min(until, max(deadline_ns, now_ns) + 1e9)
+        self.poll()
+        while self._running and time.monotonic_ns() < until:
+            child = self._running[0]
+            left = (min(until, child.deadline_ns) - time.monotonic_ns()) / 1e9
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(left, 0))
             self.poll()
+        self.refused += len(self._queue)
+        self.failed += len(self._running)
+        self.stop()
+
+    def remarks(self) -> Iterator[Notice]:
+        """Yield a warning when not every datagram had its child."""
+        if self.refused or self.failed:
+            text = f"--exec: {self.started} started, {self.failed} failed, {self.refused} left out"
+            hint = "the command must exit 0 and keep up with the datagrams"
+            yield Notice(time.time_ns(), "warning", "exec", text, hint)
 
     def stop(self) -> None:
         """End what runs and forget what waits; nobody is handed an answer any more."""
@@ -106,10 +121,7 @@ class Children:
         self._running.clear()
 
     def _start(self, datagram: Datagram, done: Callable[[bytes], None] | None) -> _Child:
-        # A file, not a pipe: the payload is complete before the child runs and nobody waits.
-        with tempfile.TemporaryFile(buffering=0) as payload:
-            payload.write(datagram.payload)
-            payload.seek(0)
+        with _file_of(datagram.payload) as payload:
             try:
                 process = subprocess.Popen(
                     self._argv,
@@ -132,6 +144,23 @@ class Children:
             child.process.stdout.close()
         if child.done is not None and child.process.returncode == 0:
             child.done(answer)
+
+
+def _file_of(payload: bytes) -> IO[bytes]:
+    """Return an open file of the payload: complete before the child runs, so nobody waits."""
+    try:
+        if hasattr(os, "memfd_create"):
+            file: IO[bytes] = os.fdopen(os.memfd_create("payload"), "w+b", buffering=0)
+        else:
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (the caller closes it)
+        file.write(payload)
+        file.seek(0)
+    except OSError as error:
+        raise ExecError(
+            f"cannot hold a payload for --exec: {(error.strerror or 'refused').lower()}",
+            hint="free memory or the temporary directory",
+        ) from error
+    return file
 
 
 def environment(datagram: Datagram, inherited: "os._Environ[str]") -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mcastctl.model import address
 from mcastctl.model.endpoint import Endpoint
@@ -13,6 +13,9 @@ from mcastctl.net import receiver
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
+
+if TYPE_CHECKING:
+    from mcastctl.net.children import Children
 
 _BATCH = 256
 """Datagrams taken from one socket before the others get their turn."""
@@ -46,18 +49,26 @@ def batches(
     by_descriptor = {one.fileno(): one for one in readers}
     for descriptor in by_descriptor:
         loop.watch(descriptor)
-    while not limits.reached(time.monotonic_ns()):
-        if loop.stopped_by is not None:
-            limits.reason = "signal"
-            return
+    ready: list[int] = []
+    while not _over(loop, limits, quiet=not ready):
         times = [moment for moment in (limits.next_ns(), alarm()) if moment is not None]
         until = min(times, default=None)
         ready = [fd for fd in loop.wait(until) if fd in by_descriptor]
         for descriptor in ready:
+            if _over(loop, limits, quiet=False):
+                return
             reader = by_descriptor[descriptor]
             yield reader, _read(reader, limits.room(_BATCH))
         if not ready or (until is not None and time.monotonic_ns() >= until):
             yield None, []
+
+
+def _over(loop: Loop, limits: Limits, *, quiet: bool) -> bool:
+    if limits.reached(time.monotonic_ns(), quiet=quiet):
+        return True
+    if loop.stopped_by is not None:
+        limits.reason = "signal"
+    return bool(limits.reason)
 
 
 def _read(reader: Reader, most: int) -> Batch:
@@ -71,39 +82,66 @@ def _read(reader: Reader, most: int) -> Batch:
 
 
 class Listening:
-    """One run of `listen`: iterate `records`, then ask for `summary`."""
+    """One run of `listen`: iterate `records`, then ask for `summary`.
+
+    `children`, if any, run for each datagram.
+    """
 
     def __init__(
-        self, endpoints: list[Endpoint], wanted: list[Subscription], buffer_size: int
+        self,
+        endpoints: list[Endpoint],
+        wanted: list[Subscription],
+        buffer_size: int,
+        children: "Children | None" = None,
     ) -> None:
-        self.statistics = Statistics(assume_rtp=any(one.scheme == "rtp" for one in endpoints))
+        rtp = [one for endpoint in endpoints for one in endpoint.expand() if one.scheme == "rtp"]
+        self.statistics = Statistics(rtp=frozenset((one.group, one.port or 0) for one in rtp))
         self._wanted = wanted
         self._buffer_size = buffer_size
+        self._children = children
         self._receivers: list[Receiver] = []
         self._started_ns = self._reported_ns = time.monotonic_ns()
+        self._reported_drops = 0
 
     def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator[Record]:
-        """Join, then yield memberships, datagrams, interval reports and notices."""
+        """Join, then yield memberships, datagrams, interval reports and notices; leave."""
         self._receivers = receiver.open_all(self._wanted, self._buffer_size)
         for one in self._receivers:
             yield from one.memberships("joined")
         yield from self._remarks()
+        if self._children:
+            self._children.attach(loop)
         self._reported_ns = time.monotonic_ns()
-        alarm = (lambda: None) if tick_s is None else (lambda: self._reported_ns + tick_s * 1e9)
-        for _, batch in batches(self._receivers, loop, limits, alarm):
-            limits.take(len(batch), time.monotonic_ns())
+        tick_ns = None if tick_s is None else int(tick_s * 1e9)
+        for _, batch in batches(self._receivers, loop, limits, lambda: self._alarm(tick_ns)):
             for datagram, _arrival in batch:
                 mark = self.statistics.update(datagram)
                 yield datagram if mark is datagram.mark else datagram._replace(mark=mark)
-            now_ns = time.monotonic_ns()
-            if tick_s is not None and now_ns - self._reported_ns >= tick_s * 1e9:
-                yield self._interval(now_ns)
-        yield from self._closing_remarks()
+                if self._children:
+                    self._children.run(datagram)
+            limits.take(len(batch), time.monotonic_ns())
+            if self._children:
+                self._children.poll()
+            if tick_ns is not None and time.monotonic_ns() - self._reported_ns >= tick_ns:
+                yield self._interval(tick_ns)
+        yield from self._closing_remarks(loop, limits)
+        for one in self._receivers:
+            yield from one.memberships("left")
 
-    def _interval(self, now_ns: int) -> Report:
-        fields = self.statistics.interval((now_ns - self._reported_ns) / 1e9)
-        self._reported_ns = now_ns
-        return Report(time.time_ns(), "interval", fields | {"kernel_drops": self.kernel_drops()})
+    def _alarm(self, tick_ns: int | None) -> float | None:
+        """Return when the next interval report or the next child is due."""
+        report = None if tick_ns is None else self._reported_ns + tick_ns
+        child = self._children.next_ns() if self._children else None
+        return min((moment for moment in (report, child) if moment is not None), default=None)
+
+    def _interval(self, tick_ns: int) -> Report:
+        now_ns, drops = time.monotonic_ns(), self.kernel_drops()
+        elapsed_ns = now_ns - self._reported_ns
+        fields = self.statistics.interval(elapsed_ns / 1e9)
+        fields["kernel_drops"] = drops - self._reported_drops
+        self._reported_drops = drops
+        self._reported_ns += elapsed_ns // tick_ns * tick_ns  # no drift from waking late
+        return Report(time.time_ns(), "interval", fields)
 
     def kernel_drops(self) -> int:
         """Return how many datagrams found a socket buffer full so far."""
@@ -127,7 +165,11 @@ class Listening:
                 "raise net.core.rmem_max",
             )
 
-    def _closing_remarks(self) -> Iterator[Notice]:
+    def _closing_remarks(self, loop: Loop, limits: Limits) -> Iterator[Notice]:
+        if self._children:
+            if loop.stopped_by is None:  # who interrupts does not wait for a queue of commands
+                self._children.finish(limits.deadline_ns)
+            yield from self._children.remarks()
         drops = self.kernel_drops()
         if drops:
             yield Notice(
@@ -146,6 +188,8 @@ class Listening:
         return fields
 
     def close(self) -> None:
-        """Leave every group."""
+        """Leave every group and end the children that still run."""
+        if self._children:
+            self._children.stop()
         for one in self._receivers:
             one.close()

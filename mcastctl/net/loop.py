@@ -17,16 +17,24 @@ _STOPPING = tuple(
 )
 
 
+_LONGEST_MS = 60_000
+"""Longest single wait; poll(2) takes an int, and callers wait again until their time is up."""
+
+
 class Loop:
     """A poll set with deadlines on the monotonic clock; use as a context manager.
 
     `stopped_by` is the number of the signal that asked to stop, None so far. `before_wait` is
-    called whenever the run has caught up: the moment to write out what was gathered.
+    called whenever the run has caught up: the moment to write out what was gathered. Without
+    `handle_signals` they end the process as they always do.
     """
 
-    def __init__(self, before_wait: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, before_wait: Callable[[], None] | None = None, *, handle_signals: bool = True
+    ) -> None:
         self.stopped_by: int | None = None
         self._before_wait = before_wait or (lambda: None)
+        self._signals = _STOPPING if handle_signals else ()
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
         self._previous: dict[int, object] = {}
@@ -36,7 +44,7 @@ class Loop:
         os.set_blocking(self._wake_write, False)
         self._poll.register(self._wake_read, select.POLLIN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for number in _STOPPING:
+        for number in self._signals:
             # nohup ignores SIGHUP on purpose; a shell's background jobs ignore SIGINT only for
             # want of job control, and tcpdump stops on it all the same.
             if number == getattr(signal, "SIGHUP", None) and (
@@ -100,7 +108,7 @@ class Loop:
             return self._poll.poll()
         remaining_ns = until_ns - time.monotonic_ns()
         if remaining_ns >= 1_000_000:
-            return self._poll.poll(int(remaining_ns // 1_000_000))
+            return self._poll.poll(min(int(remaining_ns // 1_000_000), _LONGEST_MS))
         if remaining_ns > 0:
             time.sleep(remaining_ns / 1e9)
         return self._poll.poll(0)

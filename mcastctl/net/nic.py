@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.errors import AddressError, InterfaceError, SocketError
-from mcastctl.net import routing
+from mcastctl.net import routing, sockopts
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP, addresses
 
 
@@ -29,7 +29,8 @@ def names() -> list[str]:
 def find(text: str) -> Nic:
     """Return the interface with this name, decimal index or address."""
     try:
-        return Nic(text, socket.if_nametoindex(text))
+        index = socket.if_nametoindex(text)
+        return Nic(name_of(index) or text, index)  # `text` may be an alternative name
     except (OSError, ValueError, UnicodeError):
         pass  # no such name (the kernel gives no errno for it), or no name at all
     if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
@@ -92,11 +93,18 @@ def for_group(group: str, zone: str | None, given: list[Nic]) -> list[Nic]:
     does. A link-local group on several candidates is ambiguous and so an error (RFC 4007).
     """
     if zone:
-        return [find(zone)]
+        chosen = find(zone)
+        if given and chosen not in given:
+            raise AddressError(
+                f"{group} names interface {chosen.name}, but -i names {given[0].name}",
+                hint="keep one of the two",
+            )
+        return [chosen]
     if given:
         return given
     if not keeps_zone(group):
-        index = routing.egress(group)
+        with sockopts.naming("send", f"choose an interface for {group}"):
+            index = routing.egress(group)
         if index:
             return [Nic(name_of(index), index)]
     possible = candidates()

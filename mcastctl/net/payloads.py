@@ -1,8 +1,8 @@
 """What to send: data said once or many times, numbered probes, a file, standard input.
 
-Every kind has the same four: `take(now_ns)` returns one payload per target, None when it has
+Every kind has the same five: `take(now_ns)` returns one payload per target, None when it has
 none now; while `hungry`, wait for `descriptor` and `fill()`; `ended` tells that nothing will
-ever come again.
+ever come again, `counted` that a number of rounds was asked for.
 """
 
 import os
@@ -23,6 +23,7 @@ class Repeated:
 
     def __init__(self, payload: bytes, targets: int, count: int | None) -> None:
         self._round = [payload] * targets
+        self.counted = count is not None
         self._left = count
         self.ended = count == 0
 
@@ -46,6 +47,7 @@ class Probes:
     def __init__(self, size: int, targets: int, count: int | None, ttl: int) -> None:
         self._streams = [int.from_bytes(os.urandom(8), "big") for _ in range(targets)]
         self._filling = probe.filling(size - probe.MIN_SIZE)
+        self.counted = count is not None
         self._left = count
         self._ttl = ttl
         self._seq = 0
@@ -88,6 +90,7 @@ class Chunks:
         self.descriptor = descriptor
         self._size = size
         self._targets = targets
+        self.counted = count is not None
         self._left = count
         self._whole = whole
         self._held = b""
@@ -143,6 +146,7 @@ class Lines:
     def __init__(self, descriptor: int, targets: int, count: int | None) -> None:
         self.descriptor = descriptor
         self._targets = targets
+        self.counted = count is not None
         self._left = count
         self._lines: deque[bytes] = deque()
         self._rest = b""
@@ -170,11 +174,12 @@ class Lines:
             lines.append(self._rest)
             self._rest = b""
         self._lines.extend(lines)
+        if not lines:
+            self._require_fit(self._rest)
 
     def take(self, now_ns: int) -> list[bytes] | None:
         """Return the next line."""
         if not self._lines:
-            self._require_fit(self._rest)
             return None
         self._require_fit(self._lines[0])
         self._count += 1

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from mcastctl.model import probe
 from mcastctl.model.address import family
@@ -58,7 +58,7 @@ class Pinging:
         self._routes: dict[str, tuple[Sender, Target]] = {}
         self._fresh: list[str] = []
         self._told: set[int] = set()
-        self.rounds = 0
+        self.rounds = self._reply_bytes = 0
         for host, one in responders.by_address.items():
             self._route(host, one.port, pairs[0][0], pairs[0][1])
 
@@ -113,26 +113,29 @@ class Pinging:
         self._fresh.clear()
 
     def _ask_unicast(self, host: str, seq: int) -> Iterator[Notice]:
-        leg = self.responders.by_address[host].legs[UNICAST]
-        leg.first_seq = seq if leg.first_seq is None else leg.first_seq
-        leg.sent(seq)
-        yield from self._request(UNICAST, seq, UNICAST_TTL, *self._routes[host])
+        refused = yield from self._request(UNICAST, seq, UNICAST_TTL, *self._routes[host])
+        if not refused:
+            leg = self.responders.by_address[host].legs[UNICAST]
+            leg.first_seq = seq if leg.first_seq is None else leg.first_seq
+            leg.sent(seq)
 
     def _request(
         self, kind: str, seq: int, ttl: int, sender: Sender, target: Target
-    ) -> Iterator[Notice]:
+    ) -> Generator[Notice, None, bool]:
+        """Send one request; return whether the kernel refused it."""
         stamp = time.time_ns()
         header = probe.Probe(probe.REQUEST, ttl, 0, self._streams[kind], seq, stamp)
         self._sent_at[seq, stamp] = time.monotonic_ns()
         while len(self._sent_at) > _KEPT:
             del self._sent_at[next(iter(self._sent_at))]
         try:
-            refused = sender.send(probe.encode(header) + self._filling, target)
+            number = sender.send(probe.encode(header) + self._filling, target)
         except BlockingIOError:
-            return  # the socket buffer is full: this request shows up as lost
-        if refused is not None and refused not in self._told:
-            self._told.add(refused)
-            yield refused_notice(target, refused)
+            return False  # the socket buffer is full: this request shows up as lost
+        if number is not None and number not in self._told:
+            self._told.add(number)
+            yield refused_notice(target, number)
+        return number is not None
 
     def _consider(
         self, datagram: Datagram, arrival: Arrival, sender: Sender, target: Target
@@ -154,6 +157,7 @@ class Pinging:
         rtt_ns = max(time.monotonic_ns() - age_ns - sent_ns, 0)
         hops = probe.hops(header.ttl, header.seen_ttl)
         said = datagram.payload[probe.MIN_SIZE :]
+        self._reply_bytes += datagram.length
         first = responder.legs[kind].answered(header.seq, rtt_ns, hops, header.sent_ns)
         return Reply(
             datagram.ts_ns,
@@ -172,8 +176,7 @@ class Pinging:
         """Return the counters of the run."""
         elapsed_s = (time.monotonic_ns() - self._started_ns) / 1e9
         senders = list({sender.fileno(): sender for sender, _ in self._pairs}.values())
-        received = self.responders.total("received")
-        size = sum(sender.sent_bytes for sender in senders)
+        received = self.responders.total("received") + self.responders.total("duplicates")
         span = elapsed_s if elapsed_s > 0 else 1.0
         return {
             "requests": self.rounds,
@@ -181,14 +184,13 @@ class Pinging:
             "responders_refused": self.responders.refused,
             **totals(senders),
             "packets": received,
-            "bytes": size,
+            "bytes": self._reply_bytes,
             "lost": self.responders.total("lost"),
             "duplicates": self.responders.total("duplicates"),
             "reordered": 0,
-            "kernel_drops": 0,
             "elapsed_s": round(elapsed_s, 6),
             "packets_per_s": round(received / span, 3),
-            "bits_per_s": round(8 * size / span, 3),
+            "bits_per_s": round(8 * self._reply_bytes / span, 3),
             "streams": [],
             "unmet": self.responders.unmet(),
         }

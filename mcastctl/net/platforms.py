@@ -25,10 +25,8 @@ class Platform(NamedTuple):
     group_offset: int
     binds_to_group: bool
     join_group: int
-    leave_group: int
     block_source: int
     join_source: int
-    leave_source: int
     ip_multicast_all: int | None
     ipv6_multicast_all: int | None
     ip_recverr: int | None
@@ -45,10 +43,10 @@ class Platform(NamedTuple):
     ipv6_hoplimit: int | None
     ipv6_tclass: int | None
     so_timestampns: int | None
-    so_rxq_ovfl: int | None
     so_rcvbufforce: int | None
     so_meminfo: int | None
     so_reuseport: int | None
+    so_bindtoifindex: int | None
 
 
 LINUX = Platform(
@@ -58,10 +56,8 @@ LINUX = Platform(
     group_offset=struct.calcsize("@P"),
     binds_to_group=True,
     join_group=42,
-    leave_group=45,
     block_source=43,
     join_source=46,
-    leave_source=47,
     ip_multicast_all=49,
     ipv6_multicast_all=29,
     ip_recverr=11,
@@ -78,10 +74,10 @@ LINUX = Platform(
     ipv6_hoplimit=52,
     ipv6_tclass=67,
     so_timestampns=35,
-    so_rxq_ovfl=40,
     so_rcvbufforce=33,
     so_meminfo=55,
     so_reuseport=None,
+    so_bindtoifindex=62,
 )
 
 DARWIN = LINUX._replace(
@@ -90,10 +86,8 @@ DARWIN = LINUX._replace(
     sockaddr_has_length=True,
     group_offset=4,
     join_group=80,
-    leave_group=81,
     block_source=84,
     join_source=82,
-    leave_source=83,
     ip_multicast_all=None,
     ipv6_multicast_all=None,
     ip_recverr=None,
@@ -110,10 +104,10 @@ DARWIN = LINUX._replace(
     ipv6_hoplimit=47,
     ipv6_tclass=36,
     so_timestampns=None,
-    so_rxq_ovfl=None,
     so_rcvbufforce=None,
     so_meminfo=None,
     so_reuseport=0x0200,
+    so_bindtoifindex=None,
 )
 
 WINDOWS = DARWIN._replace(
@@ -123,10 +117,8 @@ WINDOWS = DARWIN._replace(
     group_offset=8,
     binds_to_group=False,
     join_group=41,
-    leave_group=42,
     block_source=43,
     join_source=45,
-    leave_source=46,
     # Python's socket has no recvmsg on Windows: nothing ancillary can be read there.
     ip_pktinfo=None,
     ipv6_recvpktinfo=None,

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mcastctl.decode.stream import recognise
 from mcastctl.model import answering, probe, refusal
-from mcastctl.model.address import family
+from mcastctl.model.address import family, is_multicast, keeps_zone
 from mcastctl.model.limits import Limits
 from mcastctl.model.pacing import SourceLimit
 from mcastctl.model.records import Datagram, Record
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 PLAIN_RATE, PLAIN_RATE_PER_SOURCE = 1000.0, 10.0
 """Answers per second to datagrams that are no requests of ours (--any)."""
+LONG_RATE, LONG_RATE_PER_SOURCE = 1000.0, 100.0
+"""Answers per second that may be longer than the request (--text, --exec): the asker's address
+may be forged, and whoever holds it gets more than was sent."""
 
 
 class Door:
@@ -40,6 +44,7 @@ class Door:
                 sockopts.share_port(self._sock)
                 sockopts.hear_only_own_groups(self._sock, version)
                 ancillary.request(self._sock, version)
+                sockopts.set_receive_buffer(self._sock, receiver.DEFAULT_BUFFER)
                 self._sock.bind((wildcard, port))
         except BaseException:
             self._sock.close()
@@ -64,8 +69,12 @@ class Door:
         if self.version == 4:
             self._sock.sendmsg([payload], messages, 0, (request.src, request.sport))
         else:
-            scope = arrival.ifindex if request.src.startswith("fe80") else 0
+            scope = arrival.ifindex if keeps_zone(request.src) else 0
             self._sock.sendmsg([payload], messages, 0, (request.src, request.sport, 0, scope))
+
+    def kernel_drops(self) -> int:
+        """Return how many datagrams found this socket's buffer full."""
+        return sockopts.kernel_drops(self._sock)
 
     def close(self) -> None:
         """Close the socket."""
@@ -100,7 +109,8 @@ class Responding:
         self._most: int | None = None
         self._ports = frozenset(one.port for one in wanted)
         self._started_ns = time.monotonic_ns()
-        self._limit = SourceLimit(PLAIN_RATE, PLAIN_RATE_PER_SOURCE, self._started_ns)
+        self._plain_limit = SourceLimit(PLAIN_RATE, PLAIN_RATE_PER_SOURCE, self._started_ns)
+        self._long_limit = SourceLimit(LONG_RATE, LONG_RATE_PER_SOURCE, self._started_ns)
         self._receivers: list[Receiver] = []
         self._doors: dict[tuple[int, int], Door] = {}
         self._answers: list[Datagram] = []
@@ -127,15 +137,17 @@ class Responding:
             limits.take(self.replies_sent - before, time.monotonic_ns())
             yield from self._answers
             self._answers.clear()
+        for one in self._receivers:
+            yield from one.memberships("left")
 
     def _consider(self, request: Datagram, arrival: Arrival) -> bool:
         """Answer one datagram if the rules allow; tell whether they do."""
         self.statistics.update(request)
         header = probe.decode(request.payload)
         why = answering.refusal(request, header, self._ports, answer_any=self._answer_any)
-        is_request = header is not None and header.kind == probe.REQUEST
-        if why is None and not is_request:
-            allowed = self._limit.take(request.src, time.monotonic_ns())
+        limit = self._limit_for(header)
+        if why is None and limit is not None:
+            allowed = limit.take(request.src, time.monotonic_ns())
             why = None if allowed else answering.RATE
         if why is not None:
             self.ignored[why] = self.ignored.get(why, 0) + 1
@@ -145,6 +157,12 @@ class Responding:
         else:
             self._children.run(request, lambda said: self._send(request, arrival, header, said))
         return True
+
+    def _limit_for(self, header: probe.Probe | None) -> SourceLimit | None:
+        if header is None or header.kind != probe.REQUEST:
+            return self._plain_limit
+        own_words = self._said is not None or self._children is not None
+        return self._long_limit if own_words else None
 
     def _send(
         self, request: Datagram, arrival: Arrival, header: probe.Probe | None, said: bytes | None
@@ -168,7 +186,8 @@ class Responding:
     def summary(self) -> dict[str, object]:
         """Return the counters of the run."""
         fields = self.statistics.summary((time.monotonic_ns() - self._started_ns) / 1e9)
-        fields["kernel_drops"] = sum(one.kernel_drops() for one in self._receivers)
+        sockets: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
+        fields["kernel_drops"] = sum(one.kernel_drops() for one in sockets)
         fields["replies_sent"] = self.replies_sent
         fields["reply_bytes"] = self.reply_bytes
         fields["ignored"] = self.ignored | self._unanswered()
@@ -200,15 +219,28 @@ def _children(argv: list[str] | None) -> "Children | None":
     return Children(argv, stdout=None)
 
 
+def _source_towards(request: Datagram, arrival: Arrival) -> str:
+    """Return the address the kernel answers `request` from, '' if it cannot tell."""
+    with closing(sockopts.open_udp(6)) as asker:
+        scope = arrival.ifindex if keeps_zone(request.src) else 0
+        try:
+            asker.connect((request.src, request.sport, 0, scope))
+        except OSError:
+            return ""
+        return str(asker.getsockname()[0])
+
+
 def _sent(request: Datagram, arrival: Arrival, payload: bytes) -> Datagram:
     """Return the record of an answer: the request turned round."""
-    local = arrival.local if family(request.src) == 4 else None
+    local = arrival.local or request.dst
+    if is_multicast(local):  # IPv6 does not say whom it answers as
+        local = _source_towards(request, arrival)
     return Datagram(
         time.time_ns(),
         "tx",
         nic.name_of(arrival.ifindex),
         arrival.ifindex,
-        local or request.dst,
+        local,
         request.dport,
         request.src,
         request.sport,

@@ -11,6 +11,7 @@ from mcastctl.model.errors import AddressError
 from mcastctl.model.records import Datagram, Notice
 from mcastctl.net import ancillary, nic, receiver, sockopts
 from mcastctl.net.nic import Nic
+from mcastctl.net.platforms import HERE
 
 
 class Egress(NamedTuple):
@@ -47,18 +48,21 @@ class Target(NamedTuple):
         return f"{where}:{self.port}{by}"
 
 
+SockAddr = tuple[str, int] | tuple[str, int, int, int]
+
+
 class Sender:
     """A socket for the targets of one family and interface."""
 
-    def __init__(
-        self, version: int, out: Nic | None, egress: Egress, *, share_port: bool = False
-    ) -> None:
+    def __init__(self, version: int, out: Nic | None, egress: Egress) -> None:
         self.version = version
         self.out = out
         self.egress = egress
         self._sock = sockopts.open_udp(version)
         try:
-            if share_port:  # one pinned port on several interfaces takes several sockets
+            if egress.source_port is not None:
+                # A pinned port is often the group's own, which a listener here may hold; and on
+                # several interfaces it takes several sockets.
                 sockopts.share_port(self._sock)
             self._configure(egress)
             self._bind(egress)
@@ -72,6 +76,8 @@ class Sender:
         sock, version = self._sock, self.version
         with sockopts.naming("open", "prepare the sending socket"):
             sockopts.report_errors(sock, version)
+            sockopts.hear_only_own_groups(sock, version)  # only answers come back here
+            sockopts.set_receive_buffer(sock, receiver.DEFAULT_BUFFER)
             ancillary.request(sock, version)
             sockopts.set_ttl(sock, version, egress.ttl)
             sockopts.set_unicast_ttl(sock, version, unicast_ttl(egress))
@@ -92,7 +98,7 @@ class Sender:
         where = f"{host} port {port}" if port else host
         with sockopts.naming("bind", f"bind the sending socket to {where}"):
             if self.version == 6:
-                scoped = host.startswith("fe80") and self.out is not None
+                scoped = self.out is not None and keeps_zone(host)
                 scope = self.out.ifindex if scoped and self.out is not None else 0
                 self._sock.bind((host, port or 0, 0, scope))
             else:
@@ -108,37 +114,50 @@ class Sender:
         BlockingIOError means that the socket buffer is full: wait until writable, try again.
         """
         try:
-            self._sock.sendto(payload, self._sockaddr(target))
+            self._send(payload, self._sockaddr(target))
         except BlockingIOError:
             raise
         except OSError as error:
             number = error.errno or 0
             self.errors[number] = self.errors.get(number, 0) + 1
             self.attempted += 1
-            self._forget_reported_errors()
             return number
         self.attempted += 1
         self.sent += 1
         self.sent_bytes += len(payload)
         return None
 
-    def _sockaddr(self, target: Target) -> tuple[str, int] | tuple[str, int, int, int]:
+    def _send(self, payload: bytes, where: SockAddr) -> None:
+        """Send, and again if what the first try reported was about an earlier datagram."""
+        try:
+            self._sock.sendto(payload, where)
+        except BlockingIOError:
+            raise
+        except OSError:
+            if not self._drain_errors():
+                raise
+            self._sock.sendto(payload, where)
+
+    def _sockaddr(self, target: Target) -> SockAddr:
         if self.version == 4:
             return target.host, target.port
-        scoped = target.nic is not None and (
-            keeps_zone(target.host) if target.host.startswith("ff") else target.host[:4] == "fe80"
-        )
+        scoped = target.nic is not None and keeps_zone(target.host)
         return target.host, target.port, 0, target.nic.ifindex if scoped and target.nic else 0
 
-    def _forget_reported_errors(self) -> None:
-        """Empty the error queue: while it holds anything poll(2) calls the socket ready."""
-        if not hasattr(self._sock, "recvmsg"):
-            return
-        while True:
+    def _drain_errors(self) -> bool:
+        """Empty the error queue; tell whether it held an ICMP report about an earlier datagram.
+
+        While it holds anything poll(2) calls the socket ready, and the next call fails with an
+        error that is not its own (IP_RECVERR, ip(7)).
+        """
+        reported = False
+        while HERE.ip_recverr is not None:
             try:
-                self._sock.recvmsg(512, 512, MSG_ERRQUEUE)
+                _, messages, *_ = self._sock.recvmsg(512, 512, MSG_ERRQUEUE)
             except OSError:
-                return  # EAGAIN: the queue is empty
+                break  # EAGAIN: the queue is empty
+            reported = reported or ancillary.is_icmp_report(messages)
+        return reported
 
     def receive(self) -> tuple[Datagram, ancillary.Arrival] | None:
         """Return one datagram that came back to this socket, None when there is none now."""
@@ -149,7 +168,7 @@ class Sender:
                 return None
             except OSError:
                 # An ICMP error about an earlier send (IP_RECVERR, ip(7)): an event, not an end.
-                self._forget_reported_errors()
+                self._drain_errors()
                 continue
             arrival = ancillary.parse(messages)
             return receiver.record(payload, sender, arrival, self.local_port), arrival
@@ -178,6 +197,10 @@ class Sender:
             return ""
         finally:
             asker.close()
+
+    def kernel_drops(self) -> int:
+        """Return how many answers found this socket's buffer full."""
+        return sockopts.kernel_drops(self._sock)
 
     def ttl_for(self, target: Target) -> int:
         """Return the TTL or hop limit of datagrams to `target`."""
@@ -219,7 +242,6 @@ def open_all(wanted: list[Target], egress: Egress) -> list[tuple[Sender, Target]
     """Return each target with its sender; targets of one family and interface share one."""
     senders: dict[tuple[int, Nic | None, str | None], Sender] = {}
     keys = [(family(one.host), one.nic, egress.source or one.source) for one in wanted]
-    shared = egress.source_port is not None and len(set(keys)) > 1
     try:
         for version, out, source in dict.fromkeys(keys):
             if source and family(source) != version:
@@ -227,7 +249,7 @@ def open_all(wanted: list[Target], egress: Egress) -> list[tuple[Sender, Target]
                     f"source address {source} is not of the family of the group",
                     hint="--bind takes an address of the group's own family",
                 )
-            one = Sender(version, out, egress._replace(source=source), share_port=shared)
+            one = Sender(version, out, egress._replace(source=source))
             senders[(version, out, source)] = one
     except BaseException:
         for sender in senders.values():
@@ -237,14 +259,20 @@ def open_all(wanted: list[Target], egress: Egress) -> list[tuple[Sender, Target]
 
 
 def totals(senders: list[Sender]) -> dict[str, object]:
-    """Return attempted, sent, refused and errors (by errno name) of several sockets."""
+    """Return attempted, sent, refused, errors (by errno name) and drops of several sockets."""
     errors: dict[str, int] = {}
     for sender in senders:
         for number, count in sender.errors.items():
             errors[refusal.name(number)] = errors.get(refusal.name(number), 0) + count
     attempted = sum(sender.attempted for sender in senders)
     sent = sum(sender.sent for sender in senders)
-    return {"attempted": attempted, "sent": sent, "refused": attempted - sent, "errors": errors}
+    return {
+        "attempted": attempted,
+        "sent": sent,
+        "refused": attempted - sent,
+        "errors": errors,
+        "kernel_drops": sum(sender.kernel_drops() for sender in senders),
+    }
 
 
 def refused(target: Target, number: int) -> Notice:

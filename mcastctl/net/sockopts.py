@@ -88,12 +88,6 @@ def block(sock: Socket, group: str, ifindex: int, source: str) -> None:
     sock.setsockopt(_LEVEL[family(group)], HERE.block_source, request)
 
 
-def leave(sock: Socket, group: str, ifindex: int, source: str | None = None) -> None:
-    """Undo a join."""
-    option = HERE.leave_source if source else HERE.leave_group
-    sock.setsockopt(_LEVEL[family(group)], option, pack_group_req(ifindex, group, source))
-
-
 def share_port(sock: Socket) -> None:
     """Let several programs bind the same group and port; each gets every datagram."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,11 +95,23 @@ def share_port(sock: Socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, HERE.so_reuseport, 1)
 
 
+def hear_only_interface(sock: Socket, ifindex: int) -> None:
+    """Keep what arrives on other interfaces out, where the kernel lets an ordinary user.
+
+    IPv6 delivers a group to every socket that joined it on any interface (net/ipv6/mcast.c:
+    inet6_mc_check); without this a flood next door fills the buffer.
+    """
+    if HERE.so_bindtoifindex is not None:
+        with suppress(OSError):  # before Linux 5.7 root only; the destination check remains
+            sock.setsockopt(socket.SOL_SOCKET, HERE.so_bindtoifindex, ifindex)
+
+
 def hear_only_own_groups(sock: Socket, version: int) -> None:
     """Keep groups joined by other programs out (IP_MULTICAST_ALL, ip(7); Linux only)."""
     option = HERE.ipv6_multicast_all if version == 6 else HERE.ip_multicast_all
     if option is not None:
-        sock.setsockopt(_LEVEL[version], option, 0)
+        with suppress(OSError):  # IPv6: since Linux 4.20; the destination check remains
+            sock.setsockopt(_LEVEL[version], option, 0)
 
 
 def report_errors(sock: Socket, version: int) -> None:
@@ -178,8 +184,14 @@ def _granted(sock: Socket) -> int:
 
 
 def kernel_drops(sock: Socket) -> int:
-    """Return how many datagrams the kernel dropped because this socket's buffer was full."""
+    """Return how many datagrams the kernel dropped because this socket's buffer was full.
+
+    The figure SO_RXQ_OVFL attaches to datagrams, asked for when it is wanted (sk->sk_drops).
+    """
     if HERE.so_meminfo is None:
         return 0
-    info = sock.getsockopt(socket.SOL_SOCKET, HERE.so_meminfo, 36)  # SK_MEMINFO_VARS u32
+    try:
+        info = sock.getsockopt(socket.SOL_SOCKET, HERE.so_meminfo, 36)  # SK_MEMINFO_VARS u32
+    except OSError:
+        return 0  # Linux before 4.12, or a kernel that only resembles it
     return int(struct.unpack_from("=I", info, 32)[0])  # SK_MEMINFO_DROPS

@@ -12,7 +12,7 @@ from mcastctl.net.sender import Sender, Target, totals
 from mcastctl.net.sender import refused as refused_notice
 
 _SEND_BATCH = 64
-"""Sends between two looks at replies and signals when nothing else paces the run."""
+"""Sends, or replies taken, between two looks at signals and deadlines."""
 
 
 class Pace:
@@ -58,6 +58,11 @@ class Transmission:
         self.reason = "end"
 
     @property
+    def fell_short(self) -> bool:
+        """Whether time was up before all that was asked for was sent."""
+        return self.reason == "timeout" and self._payloads.counted and not self._payloads.ended
+
+    @property
     def senders(self) -> list[Sender]:
         """The sockets of the run."""
         return list(self._senders.values())
@@ -77,7 +82,6 @@ class Transmission:
             "lost": 0,
             "duplicates": 0,
             "reordered": 0,
-            "kernel_drops": 0,
             "elapsed_s": round(elapsed_s, 6),
             "packets_per_s": round(sent / span, 3),
             "bits_per_s": round(8 * sent_bytes / span, 3),
@@ -145,7 +149,7 @@ class Transmission:
         if self._pace.per_round and self._pending:
             return
         if self._pace.bitrate:
-            self._pacer.interval_ns = size * 8e9 / self._pace.bitrate
+            self._pacer.interval_ns = max(size, 1) * 8e9 / self._pace.bitrate
         self._pacer.sent(now_ns)
 
     def _record(self, sender: Sender, target: Target, payload: bytes) -> Datagram:
@@ -198,8 +202,8 @@ class Transmission:
     def _replies(self, ready: list[int]) -> Iterator[Datagram]:
         for descriptor in ready:
             sender = self._senders.get(descriptor)
-            while sender is not None:
-                heard = sender.receive()
+            for _ in range(_SEND_BATCH if sender else 0):
+                heard = sender.receive() if sender else None
                 if heard is None:
                     break
                 self.replies += 1

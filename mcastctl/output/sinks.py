@@ -6,6 +6,7 @@ JSON puts everything on standard output. `quiet` 1 leaves the data out, 2 everyt
 
 from mcastctl.model.errors import ValueRangeError
 from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
+from mcastctl.model.units import parse_size
 from mcastctl.output import stream, summaries, text
 
 MOST_JOINS = 8
@@ -41,7 +42,8 @@ class Sink:
         """Print one record to standard output."""
         line = text.reply(record) if isinstance(record, Reply) else text.datagram(record)
         if self.detail == "A":
-            line += "\n" + record.payload.decode("ascii", "replace").translate(_DOTS)
+            shown = record.payload.decode("ascii", "replace").translate(_DOTS)
+            line = "\n\t".join([line, *shown.split("\n")])  # indented: no line of its own
         elif self.detail:
             rows = text.dump(record.payload, ascii_column=self.detail == "X")
             line = "\n".join([line, *rows])
@@ -56,7 +58,7 @@ class Sink:
     def _membership(self, record: Membership) -> list[str]:
         """Tell the first few joins one by one, the rest as a number."""
         if record.event == "left":
-            return [text.membership(record)]
+            return [text.membership(record)] if self.verbose else []
         if self.quiet:
             return []
         self._joined += 1
@@ -164,9 +166,9 @@ class Dots(Sink):
 def open_sink(name: str, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> Sink:
     """Return the sink for a format: text, json, jsonl, hex, raw or dots=BYTES."""
     if name.startswith("dots="):
-        count = name.removeprefix("dots=")
-        if not count.isascii() or not count.isdigit() or not 1 <= int(count[:10]) <= 10**9:
+        every = parse_size(name.removeprefix("dots="))
+        if every < 1:
             raise ValueRangeError(f"'{name}' is not a format", hint="write -o dots=BYTES, from 1")
-        return Dots(int(count[:10]), quiet=quiet, verbose=verbose)
+        return Dots(every, quiet=quiet, verbose=verbose)
     chosen = {"json": JsonLines, "jsonl": JsonLines, "hex": Hex, "raw": Raw}.get(name, Sink)
     return chosen(quiet=quiet, verbose=verbose, detail=detail)

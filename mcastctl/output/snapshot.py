@@ -17,7 +17,7 @@ def records(found: Sequence[Finding | Interface], name: str) -> None:
     """Print records as one array ('json') or a line each ('jsonl')."""
     rows = [json.dumps(one.to_dict(), allow_nan=False) for one in found]
     text = "\n".join(rows) if name == "jsonl" else "[" + ",\n ".join(rows) + "]"
-    _print(text)
+    stream.say(text)
 
 
 def interfaces(
@@ -28,15 +28,15 @@ def interfaces(
         records(found, name)
         return
     if name == "index":
-        _print("\n".join(str(one.ifindex) for one in found))
+        stream.say("\n".join(str(one.ifindex) for one in found))
         return
     rows = tables.interface_rows(found)
     terminal = os.isatty(1)
     if terminal:
         colored = color.wanted(color_option, environ, terminal=terminal)
-        _print(tables.show(tables.HEADINGS, rows, color=colored).rstrip("\n"))
+        stream.say(tables.show(tables.HEADINGS, rows, color=colored).rstrip("\n"))
     else:
-        _print("\n".join(tables.plain(tables.HEADINGS, rows)))
+        stream.say("\n".join(tables.plain(tables.HEADINGS, rows)))
 
 
 def checks(
@@ -54,14 +54,6 @@ def checks(
         lines.append(f"{mark}  {one.title:<28}  {escape('; '.join(one.evidence))}")
         if one.hint:
             lines.append(f"      hint: {escape(one.hint)}")
-    _print("\n".join(lines))
+    stream.say("\n".join(lines))
     counts = [sum(one.severity == severity for one in found) for severity in _MARKS]
     stream.notice("{} checks passed, {} not run, {} failed".format(*counts))
-
-
-def _print(text: str) -> None:
-    if not text:
-        return
-    out = stream.Output(1)
-    out.write(text.encode(errors="backslashreplace") + b"\n")
-    out.flush()

@@ -58,6 +58,13 @@ class Output:
             ) from error
 
 
+def say(text: str) -> None:
+    """Print text to standard output, or say why not."""
+    out = Output(1)
+    out.write(text.encode(errors="backslashreplace") + b"\n")
+    out.flush()
+
+
 def _wait_writable(descriptor: int) -> None:
     import select  # only when someone made our output non-blocking
 

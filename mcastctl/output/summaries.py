@@ -43,8 +43,11 @@ def _heard(fields: Fields) -> list[str]:
             f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s, {_rates(fields)}"
             f"{_quality(fields)}{_drops(fields)}"
         ]
+    line = f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}"
+    if not fields["exit_status"]:
+        return [line]  # nothing was expected
     return [
-        f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}",
+        line,
         "hint: check the sender's interface and TTL, then this host's firewall and rp_filter "
         "('mcastctl ifaces'); 'mcastctl ping' and 'echo' tell whether unicast fares better",
     ]
@@ -120,7 +123,9 @@ def _answered(fields: Fields) -> str:
     ignored = sum(fields["ignored"].values())
     because = _errors(fields["ignored"]) if ignored else ""
     answered = counted(fields["replies_sent"], "request")
-    return f"answered {answered}, ignored {ignored} {because}".rstrip()
+    line = f"answered {answered}, ignored {ignored} {because}".rstrip()
+    failed = sum(fields["errors"].values())
+    return f"{line}; answers refused {failed} {_errors(fields['errors'])}" if failed else line
 
 
 def _responder(responder: Fields) -> list[str]:
