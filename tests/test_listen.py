@@ -765,7 +765,7 @@ def test_a_signal_ends_it_after_the_summary(pair: Pair, name: str) -> None:
     assert (heard.summary["reason"], heard.summary["packets"]) == ("signal", 1)
     ended = people.finish()
     assert ended.returncode == -number
-    assert "heard 1 datagram, 1 bytes" in ended.stderr
+    assert "heard 1 datagram, 1 byte" in ended.stderr
 
 
 def test_a_background_job_can_be_interrupted(pair: Pair) -> None:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from mcastctl import __version__
-from mcastctl.cli import app
+from mcastctl.cli import app, options
 
 ROOT = Path(__file__).parent.parent.parent
 _COMPLETIONS = {"bash": "mcastctl.bash", "zsh": "_mcastctl", "fish": "mcastctl.fish"}
@@ -108,6 +108,8 @@ def _page(name: str, command: click.Command) -> str:
         + f".SH DESCRIPTION\n{_roff(command.help or '')}\n"
         + f".SH EXAMPLES\n.nf\n{_roff(examples)}\n.fi\n"
         + f".SH OPTIONS\n{_options(command)}"
+        + ".SH VALUES\n"
+        + "".join(f".TP\n.I {name}\n{_roff(meaning)}\n" for name, meaning in options.VALUES)
         + _EXIT_STATUS
         + _ENVIRONMENT
         + ".SH SEE ALSO\n.BR mcastctl (1),\n"

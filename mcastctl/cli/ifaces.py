@@ -11,6 +11,7 @@ from mcastctl.model.errors import YES
 
 EXAMPLES = """
 mcastctl ifaces                                  index, state, addresses, IGMP and MLD
+mcastctl ifaces -v                               and the groups joined on each
 mcastctl ifaces eth0 -o index                    the bare index
 ping ff02::1%$(mcastctl ifaces eth0 -o index)
 mcastctl ifaces -j | jq -r '.[] | select(.multicast and .up) | .name'
@@ -33,5 +34,5 @@ def command(**given: Any) -> int:
     name = options.snapshot_format(given["output"], given["as_json"], ("index",))
     found = interfaces.select(interfaces.interfaces(), given["names"])
     if given["quiet"] < 2:
-        snapshot.interfaces(found, name, given["color"], os.environ)
+        snapshot.interfaces(found, name, given["color"], os.environ, verbose=given["verbose"] > 0)
     return YES

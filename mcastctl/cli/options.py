@@ -62,6 +62,11 @@ class Command(click.Command):
             known.setdefault(spelling, option)
         return parser
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say how values are written."""
+        with formatter.section("Values"):
+            formatter.write_dl(VALUES)
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description and then the examples, before any option."""
         super().format_help_text(ctx, formatter)
@@ -70,6 +75,14 @@ class Command(click.Command):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
+
+VALUES = [
+    ("TIME", "500ms, 10s, 5m, 1h; a bare number is seconds"),
+    ("RATE", "200k, 5M, 2.5G, per second"),
+    ("SIZE", "1316, 64k (1000), 4MiB (1024 x 1024)"),
+    ("PCT", "0.1% or 0.1"),
+]
+"""How the values of options are written, for help and man pages."""
 
 _HELP = {"-h", "--help"}
 

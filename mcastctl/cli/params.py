@@ -1,5 +1,6 @@
 """Parameter types: text of the command line to values, with errors that teach."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 
 from mcastctl.model import units
 from mcastctl.model.endpoint import Endpoint, parse, parse_port, parse_source
-from mcastctl.model.errors import McastError, ValueRangeError
+from mcastctl.model.errors import AddressError, McastError, ValueRangeError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,6 +45,12 @@ class EndpointType(Parsed):
             value = settings.groups[value]
         if isinstance(value, Endpoint):
             return value
+        if settings is not None and re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", value):
+            known = ", ".join(settings.groups) or "none"
+            raise AddressError(
+                f"'{value}' is neither a group nor a name in [groups] of the configuration",
+                hint=f"names there: {known}; host names are not resolved",
+            )
         return self._parser(value)
 
     def shell_complete(
@@ -97,6 +104,7 @@ def parse_bind(text: str) -> tuple[str | None, int | None]:
     """Parse '[ADDR][:PORT]': '10.0.0.1', ':4000', '10.0.0.1:4000', '[fe80::1]:4000'."""
     from mcastctl.model.address import canonical
 
+    hint = "write ADDR, :PORT or ADDR:PORT, with an address of this host"
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
     elif text.count(":") > 1:
@@ -105,9 +113,9 @@ def parse_bind(text: str) -> tuple[str | None, int | None]:
         host, _, rest = text.partition(":")
         rest = f":{rest}" if _ else ""
     if rest and not rest.startswith(":"):
-        raise ValueRangeError(f"'{text}' is no address and port", hint="write ADDR:PORT")
+        raise ValueRangeError(f"'{text}' is no address and port", hint=hint)
     port = parse_port(rest[1:]) if rest else None
-    return (canonical(host.partition("%")[0]) if host else None), port
+    return (canonical(host.partition("%")[0], hint) if host else None), port
 
 
 ENDPOINT = EndpointType()

@@ -33,7 +33,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 )
 @click.argument("endpoint", type=p.ANY_ENDPOINT, nargs=1)
 @click.argument("data", required=False)
-@click.option("--file", "file", help="Send a file ('-': standard input) in datagrams of -s.")
+@click.option("--file", "file", help="Send a file ('-': standard input) in pieces of -s (1316).")
 @click.option("--hex", "hex_data", type=p.HEX, help="Send these bytes.")
 @click.option("--probe", is_flag=True, help="Send numbered, time-stamped datagrams of -s.")
 @click.option("--raw-stdin", is_flag=True, help="Standard input: a read a datagram.")
@@ -47,13 +47,13 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @click.option("--interval", type=p.TIME, help="Time between rounds (1s with -c and no rate).")
 @click.option("--pps", type=p.RATE, help="Datagrams per second, over all groups.")
 @click.option("-b", "--bitrate", type=p.RATE, help="Payload bits per second.")
-@click.option("--flood", is_flag=True, help="As fast as it goes.")
+@click.option("--flood", is_flag=True, help="As fast as it goes (files without a rate, too).")
 @options.egress
 @options.iface("Interface to send by; repeat for several.")
 @options.port
 @options.family
 @click.option("--unicast", is_flag=True, help="Allow an ordinary address.")
-@click.option("--wait", type=p.TIME, default=0.0, help="Hear replies this long afterwards.")
+@click.option("--wait", type=p.TIME, help="Hear replies this long after (stdin: 500ms).")
 @options.output()
 @options.dumps
 def command(**given: Any) -> int:
@@ -70,6 +70,7 @@ def command(**given: Any) -> int:
     content = _payloads(given, len(wanted), pace)
     sending = Transmission(sender.open_all(wanted, way), content, pace, trace=trace)
     started = time.monotonic_ns()
+    wait = given["wait"] if given["wait"] is not None else content.linger_s
     deadline = None if given["timeout"] is None else started + given["timeout"] * 1e9
 
     def outcome() -> run.Outcome:
@@ -82,7 +83,7 @@ def command(**given: Any) -> int:
         "send",
         [format_endpoint(endpoint)],
         sink,
-        lambda loop: sending.run(loop, deadline, given["wait"] * 1e9),
+        lambda loop: sending.run(loop, deadline, wait * 1e9),
         outcome,
     )
 

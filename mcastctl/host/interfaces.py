@@ -28,11 +28,11 @@ def interfaces() -> list[Interface]:
     addresses = _or_empty(psutil.net_if_addrs)
     stats = _or_empty(psutil.net_if_stats)
     counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
-    igmp = knobs.igmp_versions()
+    igmp, groups = knobs.igmp_versions(), knobs.memberships()
     return [
         _interface(
             name, index, addresses.get(name, []), stats.get(name), counters.get(name)
-        )._replace(igmp_version=igmp.get(name))
+        )._replace(igmp_version=igmp.get(name), groups=tuple(groups.get(name, ())))
         for index, name in sorted(socket.if_nameindex())
     ]
 
@@ -91,6 +91,7 @@ def _interface(name: str, index: int, addresses: list[Any], stats: Any, counters
         igmp_version=None,
         mld_version=knobs.mld_version(name),
         rp_filter=knobs.rp_filter(name),
+        groups=(),
         counters={ours: getattr(counters, theirs) for theirs, ours in _COUNTERS.items()}
         if counters
         else {},

@@ -4,10 +4,15 @@ Everything here answers None or empty where /proc does not tell.
 """
 
 import re
+import sys
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 _SYSCTL = Path("/proc/sys/net")
 _IGMP = Path("/proc/net/igmp")
+_IGMP6 = Path("/proc/net/igmp6")
+_IGMP_GROUP = re.compile(r"^\s+([0-9A-Fa-f]{8})\s")
+_IGMP6_LINE = re.compile(r"^\d+\s+(\S+)\s+([0-9A-Fa-f]{32})\s")
 _IGMP_LINE = re.compile(r"^\d+\s+(\S+)\s*:\s*\d+\s+V([123])\s*$")
 
 
@@ -26,6 +31,40 @@ def parse_igmp(text: str) -> dict[str, int]:
         matched = _IGMP_LINE.match(line)
         if matched:
             found[matched[1]] = int(matched[2])
+    return found
+
+
+def memberships() -> dict[str, list[str]]:
+    """Return the groups each interface has joined, IPv4 before IPv6 (net/igmp, net/igmp6)."""
+    found = parse_igmp_groups(_read(_IGMP) or "")
+    for name, groups in parse_igmp6_groups(_read(_IGMP6) or "").items():
+        found.setdefault(name, []).extend(groups)
+    return found
+
+
+def parse_igmp_groups(text: str) -> dict[str, list[str]]:
+    """Return {interface: groups} of /proc/net/igmp; the hex is the number in host byte order."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        head = _IGMP_LINE.match(line)
+        group = _IGMP_GROUP.match(line)
+        if head:
+            name = head[1]
+        elif group and name:
+            raw = int(group[1], 16).to_bytes(4, sys.byteorder)
+            found.setdefault(name, []).append(str(IPv4Address(raw)))
+    return found
+
+
+def parse_igmp6_groups(text: str) -> dict[str, list[str]]:
+    """Return {interface: groups} of /proc/net/igmp6: index, interface, group, users, ..."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        matched = _IGMP6_LINE.match(line)
+        if matched:
+            group = str(IPv6Address(bytes.fromhex(matched[2])))
+            found.setdefault(matched[1], []).append(group)
     return found
 
 

@@ -13,18 +13,19 @@ LINK_LOCAL = 2
 """IPv6 multicast scopes (RFC 4291 section 2.7, RFC 7346)."""
 
 
-def canonical(text: str) -> str:
+GROUP_HINT = "write a group such as 239.1.1.1:5004 or [ff15::42]:5004; names are not resolved"
+HOST_HINT = "write an address such as 192.0.2.7 or 2001:db8::7; names are not resolved"
+
+
+def canonical(text: str, hint: str = GROUP_HINT) -> str:
     """Return the canonical spelling of an IPv4 or IPv6 address given without a zone.
 
-    Raises AddressError; nothing that only inet_aton would accept passes.
+    Raises AddressError with `hint`; nothing that only inet_aton would accept passes.
     """
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise AddressError(
-            f"'{text}' is not an IP address",
-            hint="write a group such as 239.1.1.1:5004 or [ff15::42]:5004",
-        ) from None
+        raise AddressError(f"'{text}' is not an IP address", hint=hint) from None
 
 
 def family(address: str) -> int:

@@ -229,7 +229,7 @@ def _parse_source(item: str, text: str) -> tuple[str, bool, str | None]:
     bare, percent, zone = (matched["in"] or matched["bare"]).partition("%")
     if percent and not re.fullmatch(r"[^\s%/:@,\[\]+!]{1,15}", zone):
         raise AddressError(f"'{text}' has a malformed zone", hint="a zone is an interface name")
-    source = address.canonical(bare)
+    source = address.canonical(bare, address.HOST_HINT)
     if not address.can_be_source(source):
         raise AddressError(
             f"{source} cannot be a source", hint="a source is the sender's unicast address"

@@ -20,7 +20,8 @@ class Interface(NamedTuple):
     """An interface; None where the host did not tell.
 
     `igmp_version` and `mld_version` are the versions in force, `rp_filter` the effective
-    reverse-path filter: 0 off, 1 strict, 2 loose (Linux: the larger of 'all' and its own).
+    reverse-path filter: 0 off, 1 strict, 2 loose (Linux: the larger of 'all' and its own),
+    `groups` what programs of this host and the kernel itself joined there.
     """
 
     name: str
@@ -36,12 +37,14 @@ class Interface(NamedTuple):
     igmp_version: int | None
     mld_version: int | None
     rp_filter: int | None
+    groups: tuple[str, ...]
     counters: dict[str, int]
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         fields: dict[str, object] = self._asdict()
         fields["index"] = fields.pop("ifindex")
+        fields["groups"] = list(self.groups)
         fields["addresses"] = [one._asdict() for one in self.addresses]
         return {"type": "interface", "name": self.name, "index": self.ifindex} | fields
 

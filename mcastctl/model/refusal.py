@@ -24,7 +24,8 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("open", errno.EMFILE): "each group, port and interface takes a descriptor: raise 'ulimit -n'",
     ("open", errno.EAFNOSUPPORT): "this kernel has that address family switched off",
     ("send", errno.ENETUNREACH): (
-        "no route to the group from this interface: name one with -i, or bring it up"
+        "no route to the group: is the interface up? loopback routes no IPv6 groups; "
+        "-i names another interface"
     ),
     ("send", errno.EHOSTUNREACH): "a route calls the group unreachable; -i IFACE overrides it",
     ("send", errno.EACCES): "a route prohibits the group; -i IFACE overrides it",

@@ -28,12 +28,13 @@ class Leg:
         "hops",
         "last_sent",
         "received",
+        "unreachable",
     )
 
     def __init__(self, first_seq: int | None = None) -> None:
         self.first_seq = first_seq
         self.last_sent: int | None = first_seq
-        self.received = self.duplicates = 0
+        self.received = self.duplicates = self.unreachable = 0
         self.hops: int | None = None
         self._recent: dict[int, set[int]] = {}
         self._rtt_min = self._rtt_max = self._rtt_sum = self._rtt_squares = 0.0
@@ -93,6 +94,7 @@ class Leg:
             "lost": self.lost,
             "loss_percent": round(100 * self.lost / sent, 4) if sent else 0.0,
             "duplicates": self.duplicates,
+            "unreachable": self.unreachable,
             "rtt_min_ms": round(self._rtt_min / 1e6, 6) if known else None,
             "rtt_avg_ms": round(mean / 1e6, 6) if known else None,
             "rtt_max_ms": round(self._rtt_max / 1e6, 6) if known else None,

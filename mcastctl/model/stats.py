@@ -21,7 +21,7 @@ class Statistics:
 
     def __init__(self, *, rtp: frozenset[tuple[str, int]] = frozenset()) -> None:
         self.streams: OrderedDict[tuple[Flow, str, int], StreamStats] = OrderedDict()
-        self.packets = self.bytes = self.evicted = 0
+        self.packets = self.bytes = self.evicted = self._interval_packets = 0
         self._evicted_counters = (0, 0, 0)
         self._verdicts: dict[Flow, list[StreamStats] | str] = {}
         self._rtp = rtp
@@ -123,9 +123,15 @@ class Statistics:
             "streams": [stream.to_dict() for stream in self.streams.values()],
         }
 
+    @property
+    def moved(self) -> bool:
+        """Whether anything was heard since the last interval."""
+        return self.packets != self._interval_packets
+
     def interval(self, elapsed_s: float) -> dict[str, object]:
         """Return what was counted since the last call, with the streams that moved."""
         rows = []
+        self._interval_packets = self.packets
         sums, self._unreported = self._unreported, _ZERO
         for stream in self.streams.values():
             now = stream.counters()
@@ -135,7 +141,9 @@ class Statistics:
             if any(moved):
                 pace = round(moved[0] / elapsed_s, 3) if elapsed_s > 0 else 0.0
                 row = dict(zip(COUNTERS, moved, strict=True))
-                rows.append(stream.to_dict() | row | {"packets_per_s": pace})
+                size = round(8 * moved[1] / elapsed_s, 3) if elapsed_s > 0 else 0.0
+                rates = {"packets_per_s": pace, "bits_per_s": size}
+                rows.append(stream.to_dict() | row | rates)
         packets, size, lost, duplicates, reordered = sums
         return {
             **_totals(packets, size, elapsed_s),

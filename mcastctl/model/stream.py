@@ -132,6 +132,7 @@ class StreamStats:
             "lost": self.lost,
             "duplicates": self.duplicates,
             "reordered": self.reordered,
+            "loss_percent": round(self.loss_percent, 4),
             "restarts": self._sequence.restarts,
             "jitter_ms": round(self.jitter.ns / 1e6, 6),
             "max_gap_ms": round(self.max_gap_ns / 1e6, 6),
@@ -139,4 +140,5 @@ class StreamStats:
             "last_seq": sequence.highest if sequence and sequence.unique else None,
             "ttl": self.ttl,
             "packets_per_s": round((self.packets - 1) / elapsed, 3) if elapsed > 0 else 0.0,
+            "bits_per_s": round(8 * self.bytes / elapsed, 3) if elapsed > 0 else 0.0,
         }

@@ -9,7 +9,7 @@ from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
 from mcastctl.model.stats import Statistics
-from mcastctl.net import receiver
+from mcastctl.net import nic, receiver
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
@@ -124,6 +124,8 @@ class Listening:
                 self._children.poll()
             if tick_ns is not None and time.monotonic_ns() - self._reported_ns >= tick_ns:
                 yield self._interval(tick_ns)
+        if tick_ns is not None and self.statistics.moved:
+            yield self._interval(tick_ns)  # the last one is seldom whole
         yield from self._closing_remarks(loop, limits)
         for one in self._receivers:
             yield from one.memberships("left")
@@ -138,6 +140,8 @@ class Listening:
         now_ns, drops = time.monotonic_ns(), self.kernel_drops()
         elapsed_ns = now_ns - self._reported_ns
         fields = self.statistics.interval(elapsed_ns / 1e9)
+        fields["start_s"] = round((self._reported_ns - self._started_ns) / 1e9, 6)
+        fields["end_s"] = round((now_ns - self._started_ns) / 1e9, 6)
         fields["kernel_drops"] = drops - self._reported_drops
         self._reported_drops = drops
         self._reported_ns += elapsed_ns // tick_ns * tick_ns  # no drift from waking late
@@ -155,6 +159,9 @@ class Listening:
                 if remark not in told:
                     told.add(remark)
                     yield Notice(now_ns, "warning", *remark)
+        for down in dict.fromkeys(one.nic for one in self._wanted if not nic.is_up(one.nic)):
+            text = f"{down.name} is down: nothing can arrive there"
+            yield Notice(now_ns, "warning", "down", text, f"ip link set {down.name} up")
         granted = min((one.granted_buffer for one in self._receivers), default=0)
         if granted < self._buffer_size:
             yield Notice(

@@ -5,13 +5,18 @@ full picture (`host.interfaces`).
 """
 
 import _socket as socket
+import os
 import re
+import struct
 from typing import NamedTuple
 
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.errors import AddressError, InterfaceError, SocketError
 from mcastctl.net import routing, sockopts
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP, addresses
+from mcastctl.net.platforms import HERE
+
+_SIOCGIFFLAGS = 0x8913
 
 
 class Nic(NamedTuple):
@@ -53,6 +58,23 @@ def name_of(index: int) -> str:
         return socket.if_indextoname(index)
     except (OSError, OverflowError):
         return ""
+
+
+def is_up(nic: Nic) -> bool:
+    """Tell whether an interface is up; yes where the system does not say (netdevice(7))."""
+    if HERE.name != "linux":
+        return True
+    import fcntl
+
+    sock = sockopts.open_udp(4)
+    try:
+        request = struct.pack("16sh22x", os.fsencode(nic.name)[:15], 0)
+        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)
+        return bool(struct.unpack_from("16sh", answer)[1] & IFF_UP)
+    except OSError:
+        return True
+    finally:
+        sock.close()
 
 
 def own_addresses(version: int, nic: Nic) -> list[str]:

@@ -1,8 +1,9 @@
 """What to send: data said once or many times, numbered probes, a file, standard input.
 
-Every kind has the same five: `take(now_ns)` returns one payload per target, None when it has
+Every kind has the same six: `take(now_ns)` returns one payload per target, None when it has
 none now; while `hungry`, wait for `descriptor` and `fill()`; `ended` tells that nothing will
-ever come again, `counted` that a number of rounds was asked for.
+ever come again, `counted` that a number of rounds was asked for; after the last one replies
+are heard for `linger_s`.
 """
 
 import os
@@ -11,6 +12,8 @@ from collections import deque
 from mcastctl.model import probe
 from mcastctl.model.errors import PayloadError
 
+LINGER_S = 0.5
+"""Seconds to hear replies after the end of standard input, as socat does (its -t)."""
 MAX_PAYLOAD = 65507
 """Bytes of the largest UDP payload over IPv4 (65535 - 20 - 8)."""
 
@@ -20,6 +23,7 @@ class Repeated:
 
     descriptor = -1
     hungry = False
+    linger_s = 0.0
 
     def __init__(self, payload: bytes, targets: int, count: int | None) -> None:
         self._round = [payload] * targets
@@ -43,6 +47,7 @@ class Probes:
 
     descriptor = -1
     hungry = False
+    linger_s = 0.0
 
     def __init__(self, size: int, targets: int, count: int | None, ttl: int) -> None:
         self._streams = [int.from_bytes(os.urandom(8), "big") for _ in range(targets)]
@@ -93,6 +98,7 @@ class Chunks:
         self.counted = count is not None
         self._left = count
         self._whole = whole
+        self.linger_s = 0.0 if whole else LINGER_S
         self._held = b""
         self._at_end = False
         self._ready: bytes | None = None
@@ -142,6 +148,8 @@ def open_file(path: str) -> int:
 
 class Lines:
     """Standard input, a line a datagram, without its line feed; an empty line is an empty one."""
+
+    linger_s = LINGER_S
 
     def __init__(self, descriptor: int, targets: int, count: int | None) -> None:
         self.descriptor = descriptor

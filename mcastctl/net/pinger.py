@@ -178,6 +178,10 @@ class Pinging:
         senders = list({sender.fileno(): sender for sender, _ in self._pairs}.values())
         received = self.responders.total("received") + self.responders.total("duplicates")
         span = elapsed_s if elapsed_s > 0 else 1.0
+        for sender in senders:
+            for host, count in sender.unreachable.items():
+                if host in self.responders.by_address:
+                    self.responders.by_address[host].legs[UNICAST].unreachable = count
         return {
             "requests": self.rounds,
             "responders": self.responders.to_list(),

@@ -70,6 +70,7 @@ class Sender:
             self._sock.close()
             raise
         self.errors: dict[int, int] = {}
+        self.unreachable: dict[str, int] = {}  # ICMP reports by destination
         self.attempted = self.sent = self.sent_bytes = 0
 
     def _configure(self, egress: Egress) -> None:
@@ -153,10 +154,12 @@ class Sender:
         reported = False
         while HERE.ip_recverr is not None:
             try:
-                _, messages, *_ = self._sock.recvmsg(512, 512, MSG_ERRQUEUE)
+                _, messages, _, about = self._sock.recvmsg(512, 512, MSG_ERRQUEUE)
             except OSError:
                 break  # EAGAIN: the queue is empty
-            reported = reported or ancillary.is_icmp_report(messages)
+            if ancillary.is_icmp_report(messages):
+                reported = True
+                self.unreachable[about[0]] = self.unreachable.get(about[0], 0) + 1
         return reported
 
     def receive(self) -> tuple[Datagram, ancillary.Arrival] | None:

@@ -23,6 +23,9 @@ class Sink:
     taken (joins, sockets) are told as well.
     """
 
+    payload_only = False
+    """Whether standard output is for payload: then `quiet` concerns what is for people only."""
+
     def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
         self.quiet = quiet
         self.verbose = verbose
@@ -33,14 +36,17 @@ class Sink:
     def write(self, record: Record) -> None:
         """Take one record."""
         if isinstance(record, Datagram | Reply):
-            if not self.quiet:
+            if not self.quiet or self.payload_only:
                 self.data(record)
         elif self.quiet < 2 or (isinstance(record, Notice) and record.level == "error"):
             self.tell(record)
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record to standard output."""
-        line = text.reply(record) if isinstance(record, Reply) else text.datagram(record)
+        if isinstance(record, Reply):
+            line = text.reply(record)
+        else:
+            line = text.datagram(record, payload_shown=not self.detail)
         if self.detail == "A":
             shown = record.payload.decode("ascii", "replace").translate(_DOTS)
             line = "\n\t".join([line, *shown.split("\n")])  # indented: no line of its own
@@ -119,6 +125,8 @@ class JsonLines(Sink):
 class Hex(Sink):
     """One line of hexadecimal digits per payload; `send --hex` takes it back."""
 
+    payload_only = True
+
     def data(self, record: Datagram | Reply) -> None:
         """Print one payload."""
         self.out.write(record.payload.hex().encode() + b"\n")
@@ -127,6 +135,8 @@ class Hex(Sink):
 class Raw(Sink):
     """Payload bytes and nothing else, fit for a player or a file."""
 
+    payload_only = True
+
     def data(self, record: Datagram | Reply) -> None:
         """Print one payload."""
         self.out.write(record.payload)
@@ -134,6 +144,8 @@ class Raw(Sink):
 
 class Dots(Sink):
     """A progress mark for each `every` bytes received."""
+
+    payload_only = True
 
     def __init__(self, every: int, *, quiet: int, verbose: int) -> None:
         super().__init__(quiet=quiet, verbose=verbose)

@@ -21,22 +21,32 @@ def records(found: Sequence[Finding | Interface], name: str) -> None:
 
 
 def interfaces(
-    found: Sequence[Interface], name: str, color_option: str, environ: Mapping[str, str]
+    found: Sequence[Interface],
+    name: str,
+    color_option: str,
+    environ: Mapping[str, str],
+    *,
+    verbose: bool,
 ) -> None:
-    """Print interfaces in a format of `ifaces`."""
+    """Print interfaces in a format of `ifaces`; `verbose` adds the joined groups."""
     if name in ("json", "jsonl"):
         records(found, name)
         return
     if name == "index":
         stream.say("\n".join(str(one.ifindex) for one in found))
         return
-    rows = tables.interface_rows(found)
+    pages: list[tuple[Sequence[str], list[list[str]]]] = [
+        (tables.HEADINGS, tables.interface_rows(found))
+    ]
+    if verbose:
+        pages.append((tables.GROUP_HEADINGS, tables.group_rows(found)))
     terminal = os.isatty(1)
-    if terminal:
-        colored = color.wanted(color_option, environ, terminal=terminal)
-        stream.say(tables.show(tables.HEADINGS, rows, color=colored).rstrip("\n"))
-    else:
-        stream.say("\n".join(tables.plain(tables.HEADINGS, rows)))
+    colored = color.wanted(color_option, environ, terminal=terminal)
+    for headings, rows in pages:
+        if terminal:
+            stream.say(tables.show(headings, rows, color=colored).rstrip("\n"))
+        else:
+            stream.say("\n".join(tables.plain(headings, rows)))
 
 
 def checks(

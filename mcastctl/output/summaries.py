@@ -15,7 +15,10 @@ MOST = 20
 
 def interval(fields: Fields) -> str:
     """Return one line for an interval report."""
-    return f"{fields['elapsed_s']:.1f} s: {_amount(fields)}, {_rates(fields)}{_quality(fields)}"
+    jitter = max((stream["jitter_ms"] for stream in fields["streams"]), default=0.0)
+    shown = f", jitter {jitter:.3f} ms" if jitter else ""
+    span = f"{fields['start_s']:.1f}-{fields['end_s']:.1f} s"
+    return f"{span}: {_amount(fields)}, {_rates(fields)}{_quality(fields)}{shown}"
 
 
 def summary(fields: Fields) -> list[str]:
@@ -34,14 +37,37 @@ def summary(fields: Fields) -> list[str]:
         lines.append(_answered(fields))
     else:
         lines += _heard(fields)
-    return lines + [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
+    if fields["reason"] == "signal":
+        return lines  # who interrupts has seen enough
+    lines += [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
+    return [*lines, *_advice(fields)] if fields.get("unmet") else lines
+
+
+def _advice(fields: Fields) -> list[str]:
+    """Return what the answers to a ping suggest."""
+    if "responders" not in fields:
+        return []
+    silent = [one for one in fields["responders"] if not one["multicast"]["received"]]
+    if any(one["unicast"]["received"] for one in silent):
+        return [
+            "hint: unicast is answered, the group is not: look at IGMP snooping on the switch and "
+            "at the responder's firewall ('nft list ruleset')"
+        ]
+    if any(one["unicast"]["unreachable"] for one in silent):
+        return ["hint: the host is up, but nothing answers there: run 'mcastctl echo' on it"]
+    if not fields["responders"]:
+        return [
+            "hint: who should answer runs 'mcastctl echo'; name one with --expect-from ADDR and it "
+            "is asked by unicast too"
+        ]
+    return []
 
 
 def _heard(fields: Fields) -> list[str]:
     if fields["packets"]:
         return [
-            f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s, {_rates(fields)}"
-            f"{_quality(fields)}{_drops(fields)}"
+            f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s"
+            f"{_quality(fields)}{_drops(fields)}{_ended(fields)}"
         ]
     line = f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}"
     if not fields["exit_status"]:
@@ -54,7 +80,11 @@ def _heard(fields: Fields) -> list[str]:
 
 
 def _amount(fields: Fields) -> str:
-    return f"{counted(fields['packets'], 'datagram')}, {fields['bytes']} bytes"
+    return f"{counted(fields['packets'], 'datagram')}, {counted(fields['bytes'], 'byte')}"
+
+
+def _ended(fields: Fields) -> str:
+    return "; ended by silence" if fields["reason"] == "idle" else ""
 
 
 def counted(number: int, noun: str) -> str:
@@ -67,8 +97,14 @@ def _rates(fields: Fields) -> str:
 
 
 def _quality(fields: Fields) -> str:
+    if fields["streams"] and all(one["kind"] in UNNUMBERED for one in fields["streams"]):
+        return ", loss unknown"
+    percent = ""
+    if fields["lost"]:
+        whole = fields["packets"] + fields["lost"] - fields["duplicates"]
+        percent = f" ({100 * fields['lost'] / whole:.2g} %)" if whole > 0 else ""
     return (
-        f", lost {fields['lost']}, duplicates {fields['duplicates']}, "
+        f", lost {fields['lost']}{percent}, duplicates {fields['duplicates']}, "
         f"reordered {fields['reordered']}"
     )
 
@@ -79,18 +115,20 @@ def _drops(fields: Fields) -> str:
 
 
 def _stream(stream: Fields) -> str:
+    rate = f", {scaled(stream['packets_per_s'], '/s')}" if stream["packets_per_s"] else ""
     head = (
         f"{host_port(stream['src'], stream['sport'])} > "
         f"{host_port(stream['dst'], stream['dport'])} on {escape(stream['iface'])}: "
-        f"{_amount(stream)}"
+        f"{_amount(stream)}{rate}"
     )
     gap = f", largest gap {stream['max_gap_ms']:.1f} ms"
     if stream["kind"] in UNNUMBERED:
         return f"{head}{gap}, no sequence numbers"
     unit = " transport packets" if stream["kind"] == "mpegts" else ""
+    percent = f" ({stream['loss_percent']:.2g} %)" if stream["lost"] else ""
     jitter = "" if stream["kind"] == "mpegts" else f", jitter {stream['jitter_ms']:.3f} ms"
     return (
-        f"{head}, {stream['kind']}, lost {stream['lost']}{unit}, duplicates "
+        f"{head}, {stream['kind']}, lost {stream['lost']}{unit}{percent}, duplicates "
         f"{stream['duplicates']}, reordered {stream['reordered']}{jitter}{gap}"
     )
 
@@ -145,6 +183,8 @@ def _responder(responder: Fields) -> list[str]:
                 f", rtt min/avg/max/mdev {counted['rtt_min_ms']:.3f}/{counted['rtt_avg_ms']:.3f}/"
                 f"{counted['rtt_max_ms']:.3f}/{counted['rtt_mdev_ms']:.3f} ms"
             )
+        if counted["unreachable"]:
+            line += f", port unreachable {counted['unreachable']}"
         if counted["hops"] is not None:
             line += f", hops {counted['hops']}"
         lines.append(line)

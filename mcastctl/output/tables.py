@@ -11,10 +11,16 @@ from mcastctl.model.interface import Interface
 from mcastctl.output.escape import escape
 
 HEADINGS = ("INDEX", "NAME", "STATE", "MTU", "MAC", "IGMP", "MLD", "RP_FILTER", "ADDRESSES")
+GROUP_HEADINGS = ("INDEX", "NAME", "GROUPS")
 _NUMERIC = {"INDEX", "MTU", "IGMP", "MLD", "RP_FILTER"}
 _SPARE = ("MAC", "MTU", "RP_FILTER", "MLD", "IGMP")
 """Left out one by one where the terminal is too narrow to keep addresses whole."""
 _RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
+
+
+def group_rows(interfaces: Sequence[Interface]) -> list[list[str]]:
+    """Return index, name and joined groups of each interface."""
+    return [[str(one.ifindex), escape(one.name), " ".join(one.groups) or "-"] for one in interfaces]
 
 
 def interface_rows(interfaces: Sequence[Interface]) -> list[list[str]]:
@@ -75,7 +81,7 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], *, color: bool)
             table.add_column(headings[at].replace("_", "\n"), justify=justify, overflow="fold")
         for row in rows:
             cells = [Text(row[at].replace(",", "\n").replace(" ", "\n")) for at in shown]
-            table.add_row(*cells, style="dim" if row[2].startswith("down") else "")
+            table.add_row(*cells, style="dim" if "down" in row[2].split(",") else "")
         if console.measure(table, options=unbounded).maximum <= console.width:
             break
     with console.capture() as captured:

@@ -30,17 +30,21 @@ def scaled(number: float, unit: str) -> str:
     return f"{number:.{digits}f} {prefix}{unit}"
 
 
-def datagram(record: Datagram) -> str:
-    """Return one line: time, interface, addresses, TTL, length, number, payload."""
-    ttl = f" ttl {record.ttl}" if record.ttl is not None else ""
+def datagram(record: Datagram, *, payload_shown: bool = True) -> str:
+    """Return one line: time, interface, addresses, TTL, DSCP, length, number, payload."""
     mark = record.mark
-    number = f" seq {mark.seq}" if mark.seq is not None else ""
-    way = "In" if record.direction == "rx" else "Out"
-    return (
-        f"{clock(record.ts_ns)} {escape(record.iface)} {way} "
-        f"{host_port(record.src, record.sport)} > {host_port(record.dst, record.dport)}"
-        f"{ttl} length {record.length}{number} {payload(record)}"
-    ).rstrip()
+    parts = [
+        clock(record.ts_ns),
+        escape(record.iface),
+        "In" if record.direction == "rx" else "Out",
+        f"{host_port(record.src, record.sport)} > {host_port(record.dst, record.dport)}",
+        f"ttl {record.ttl}" if record.ttl is not None else "",
+        f"dscp {record.dscp}" if record.dscp else "",
+        f"length {record.length}",
+        f"seq {mark.seq}" if mark.seq is not None else "",
+        payload(record) if payload_shown else "",
+    ]
+    return " ".join(part for part in parts if part)
 
 
 def payload(record: Datagram) -> str:
