@@ -27,7 +27,8 @@ def scaled(number: float, unit: str) -> str:
             break
         number /= 1000
     digits = 0 if number >= 100 or number == int(number) else 1
-    return f"{number:.{digits}f} {prefix}{unit}"
+    space = "" if unit.startswith("/") else " "
+    return f"{number:.{digits}f}{space}{prefix}{unit}"
 
 
 def datagram(record: Datagram, *, payload_shown: bool = True) -> str:
