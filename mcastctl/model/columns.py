@@ -1,8 +1,8 @@
-"""Many probes in one buffer: their numbers and times as columns, written at C speed.
+"""Many datagrams in one buffer: their fields as columns, written and compared at C speed.
 
-A memoryview with a stride picks one field of every slot; a slice assignment from a table of
-ready-made big-endian numbers then fills a hundred headers at once, without a Python object for
-each. Slots are aligned to eight bytes, so that every field of the header is a whole item.
+A memoryview with a stride picks one field of every slot; one slice operation with a table of
+ready-made big-endian numbers then fills or checks hundreds of headers, without a Python object
+for each. Slots are aligned to eight bytes, so that every field of a header is a whole item.
 """
 
 import sys
@@ -28,6 +28,22 @@ def big_endian(items: "array[int]") -> "array[int]":
     if _LITTLE:
         items.byteswap()
     return items
+
+
+def alike(column: memoryview) -> bool:
+    """Tell whether all items of a column are the same."""
+    return column[1:] == column[:-1]
+
+
+def repeats(block: bytes, size: int) -> bool:
+    """Tell whether a block is the same `size` bytes over and over."""
+    return block[size:] == block[:-size]
+
+
+def counts_up(column: memoryview) -> bool:
+    """Tell whether big-endian 16-bit items count up by one, not across 65535."""
+    first = int.from_bytes(column[:1].tobytes(), "big")
+    return column == counting()[first : first + len(column)]
 
 
 def stride(size: int) -> int:

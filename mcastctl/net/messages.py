@@ -5,12 +5,15 @@ once and point into a buffer of equal slots, so that a call costs no work for ea
 """
 
 import ctypes
+import mmap
 import os
 import struct
 from typing import Any
 
 from mcastctl.net.platforms import HERE
 
+_MSG_TRUNC, _MSG_DONTWAIT = 0x20, 0x40
+"""Flags of recvmmsg(2) on Linux: tell the true length; never wait."""
 _IOVEC = struct.Struct("@PN")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,3 +63,68 @@ class Outbox:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return taken
+
+
+class Inbox:
+    """Room for `slots` datagrams: payload up to `size` bytes, sender and control messages each.
+
+    After `receive` the columns hold what came: `lengths` of the payloads in truth and of the
+    control messages, `payloads`, `names` (NAME bytes each) and `controls` (CONTROL bytes each)
+    one after the other.
+    """
+
+    NAME = 32
+    """struct sockaddr_in6 and padding."""
+    CONTROL = 160
+    """Control messages of `ancillary.request`: time stamp, packet info, TTL and TOS, aligned."""
+
+    def __init__(self, slots: int, size: int) -> None:
+        # Untouched pages of an anonymous mapping take no memory, those of a bytearray do.
+        self._data = mmap.mmap(-1, slots * size)
+        self._kept = [bytearray(slots * self.NAME), bytearray(slots * self.CONTROL)]
+        data, name, control = (address_of(one) for one in (self._data, *self._kept))
+        vectors = bytearray(
+            b"".join(_IOVEC.pack(data + slot * size, size) for slot in range(slots))
+        )
+        vector = address_of(vectors)
+        header = struct.Struct(HERE.mmsghdr or "")
+        self._fresh = b"".join(
+            header.pack(
+                *(name + slot * self.NAME, self.NAME),
+                *(vector + slot * _IOVEC.size, 1),
+                *(control + slot * self.CONTROL, self.CONTROL),
+                *(0, 0),
+            )
+            for slot in range(slots)
+        )
+        headers = bytearray(self._fresh)
+        self._kept += [vectors, headers]
+        self._header = header.size
+        self._headers = memoryview(headers)
+        self._at = address_of(headers)
+        self._used = 0
+        self.slots, self.size = slots, size
+        self.payloads = memoryview(self._data)
+        self.names, self.controls = memoryview(self._kept[0]), memoryview(self._kept[1])
+        self.lengths = self._headers.cast("I")[header.size // 4 - 2 :: header.size // 4]
+        self.control_lengths = self._headers.cast("Q")[5 :: header.size // 8]
+        self._recvmmsg = _libc.recvmmsg
+        self._recvmmsg.argtypes = (
+            *(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int),
+            ctypes.c_void_p,
+        )
+
+    def receive(self, descriptor: int, most: int) -> int:
+        """Take up to `most` datagrams; return how many came, BlockingIOError for none.
+
+        With too small slots payloads are cut; their lengths are true all the same.
+        """
+        used = self._used
+        self._headers[: used * self._header] = self._fresh[: used * self._header]
+        flags = _MSG_DONTWAIT | _MSG_TRUNC
+        came: int = self._recvmmsg(descriptor, self._at, min(most, self.slots), flags, None)
+        self._used = max(came, 0)
+        if came < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return came
