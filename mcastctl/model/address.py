@@ -5,6 +5,7 @@ an interface and is kept beside the address.
 """
 
 import ipaddress
+from functools import lru_cache
 
 from mcastctl.model.errors import AddressError
 
@@ -12,6 +13,8 @@ INTERFACE_LOCAL = 1
 LINK_LOCAL = 2
 """IPv6 multicast scopes (RFC 4291 section 2.7, RFC 7346)."""
 
+_KNOWN = 1024
+"""Addresses whose answers are remembered: the same few are asked about for each datagram."""
 
 GROUP_HINT = "write a group such as 239.1.1.1:5004 or [ff15::42]:5004; names are not resolved"
 HOST_HINT = "write an address such as 192.0.2.7 or 2001:db8::7; names are not resolved"
@@ -33,6 +36,7 @@ def family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
+@lru_cache(_KNOWN)
 def is_multicast(address: str) -> bool:
     """Tell whether a canonical address is a group (RFC 5771, RFC 4291 section 2.7)."""
     if family(address) == 6:  # newer Pythons take ::ffff:239.1.1.1 for a group; no kernel does
@@ -40,6 +44,7 @@ def is_multicast(address: str) -> bool:
     return ipaddress.IPv4Address(address).is_multicast
 
 
+@lru_cache(_KNOWN)
 def can_be_source(address: str) -> bool:
     """Tell whether a datagram may come from this address: one host's, not a group's."""
     value = ipaddress.ip_address(address)
@@ -53,6 +58,7 @@ def scope6(group: str) -> int | None:
     return ipaddress.IPv6Address(group).packed[1] & 0x0F
 
 
+@lru_cache(_KNOWN)
 def keeps_zone(address: str) -> bool:
     """Tell whether a scope id belongs into the socket address of this group or host.
 

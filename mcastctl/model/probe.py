@@ -65,9 +65,8 @@ def decode(payload: bytes) -> Probe | None:
 
 def answer(request: Probe, arrived_ttl: int | None) -> bytes:
     """Return the reply header for a request that arrived with `arrived_ttl`."""
-    seen = arrived_ttl or 0
-    reply = request._replace(kind=REPLY, seen_ttl=seen)
-    return encode(reply)
+    _, ttl, _, stream, seq, sent_ns = request
+    return HEADER.pack(MAGIC, VERSION, REPLY, ttl, arrived_ttl or 0, stream, seq, sent_ns)
 
 
 def hops(sent_ttl: int, seen_ttl: int) -> int | None:

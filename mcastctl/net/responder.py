@@ -21,6 +21,8 @@ from mcastctl.net.receiver import Receiver, Subscription
 if TYPE_CHECKING:
     from mcastctl.net.children import Children
 
+SPIN_NS = 100_000
+"""How long after a request the next is awaited without sleeping."""
 PLAIN_RATE, PLAIN_RATE_PER_SOURCE = 1000.0, 10.0
 """Answers per second to datagrams that are no requests of ours (--any)."""
 LONG_RATE, LONG_RATE_PER_SOURCE = 1000.0, 100.0
@@ -125,6 +127,7 @@ class Responding:
             yield from one.memberships("joined")
         if self._children:
             self._children.attach(loop)
+        loop.spin_ns = SPIN_NS
         readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
         alarm = self._children.next_ns if self._children else lambda: None
         for _, batch in batches(readers, arrivals, loop, limits, alarm=alarm):
@@ -141,8 +144,12 @@ class Responding:
             yield from one.memberships("left")
 
     def _consider(self, request: Datagram, arrival: Arrival) -> bool:
-        """Answer one datagram if the rules allow; tell whether they do."""
+        """Answer one datagram if the rules allow, then count it; tell whether they do."""
+        allowed = self._respond(request, arrival)
         self.statistics.update(request)
+        return allowed
+
+    def _respond(self, request: Datagram, arrival: Arrival) -> bool:
         header = probe.decode(request.payload)
         why = answering.refusal(request, header, self._ports, answer_any=self._answer_any)
         limit = self._limit_for(header)
