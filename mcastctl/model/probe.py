@@ -27,6 +27,8 @@ MIN_SIZE = HEADER.size
 """Smallest probe in bytes."""
 SEQ_AT, STAMP_AT = 16, 24
 """Places of sequence number and send time."""
+COUNTED = 1 << 16
+"""How many numbers share their upper 48 bits: no burst crosses a multiple of it."""
 
 
 class Probe(NamedTuple):

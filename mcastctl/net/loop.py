@@ -6,11 +6,16 @@ process then dies of the same signal (`cli.app`).
 
 import os
 import select
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # see `cli`
 
 _STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)

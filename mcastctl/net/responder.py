@@ -14,6 +14,7 @@ from mcastctl.model.records import Datagram, Record
 from mcastctl.model.stats import Statistics
 from mcastctl.net import ancillary, nic, receiver, sockopts
 from mcastctl.net.ancillary import Arrival
+from mcastctl.net.arrival import record
 from mcastctl.net.listener import arrivals, batches
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
@@ -46,7 +47,7 @@ class Door:
                 sockopts.share_port(self._sock)
                 sockopts.hear_only_own_groups(self._sock, version)
                 ancillary.request(self._sock, version)
-                sockopts.set_receive_buffer(self._sock, receiver.DEFAULT_BUFFER)
+                sockopts.set_receive_buffer(self._sock, sockopts.DEFAULT_BUFFER)
                 self._sock.bind((wildcard, port))
         except BaseException:
             self._sock.close()
@@ -63,7 +64,7 @@ class Door:
         except BlockingIOError:
             return None
         arrival = ancillary.parse(messages)
-        return receiver.record(payload, sender, arrival, self.port), arrival
+        return record(payload, sender, arrival, self.port), arrival
 
     def answer(self, request: Datagram, arrival: Arrival, payload: bytes) -> None:
         """Send `payload` to whoever sent `request`; raises OSError."""
