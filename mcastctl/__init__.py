@@ -7,6 +7,7 @@ The package is eight rooms off one corridor; a datagram walks
     model    what things are            pure values and rules, no I/O, no clock
     net      sockets that move data     options, sender, receiver, responder, loop
     host     what the host says         interfaces and kernel knobs
+    capture  frames off the wire        capture files, filters
     decode   bytes -> meaning           RTP, MPEG-TS
     doctor   facts -> findings          the self-test
     output   records -> people          text, JSON lines, hex, raw, tables
