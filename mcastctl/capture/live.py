@@ -1,0 +1,171 @@
+"""A live capture: which frames are wanted, and the ring's blocks until it is time to stop."""
+
+import _socket as socket
+import errno
+import select
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from mcastctl.capture import packet, program
+from mcastctl.capture.ring import RETIRE_MS, Ring, Slice
+from mcastctl.model.errors import InterfaceError
+from mcastctl.model.frame import ETHERNET, LINUX_SLL, Frame
+from mcastctl.model.limits import Limits
+from mcastctl.model.records import Notice
+
+
+class Waiter(Protocol):
+    """What is needed of the loop (`net.loop.Loop`)."""
+
+    stopped_by: int | None
+
+    def watch(self, descriptor: int, *, writable: bool = False) -> None:
+        """Report the descriptor when it can be read."""
+
+    def wait(self, until_ns: float | None = None) -> list[int]:
+        """Wait for a descriptor, a signal or a time."""
+
+
+class Wanted(NamedTuple):
+    """What to capture: `interfaces` are names with indexes, none for all of them.
+
+    `expression` is a filter of pcap-filter(7), '' for multicast and its control plane.
+    `direction` is 'in', 'out' or ''; `ring` and `snaplen` are bytes.
+    """
+
+    interfaces: tuple[tuple[str, int], ...]
+    expression: str
+    direction: str
+    promisc: bool
+    ring: int
+    snaplen: int
+
+    @property
+    def device(self) -> str:
+        """The interface if it is one, else 'any' (libpcap's name for all)."""
+        return self.interfaces[0][0] if len(self.interfaces) == 1 else "any"
+
+
+class Live:
+    """One live capture: iterate `slices`, turn each into frames, ask for `drops`, close."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        """Open it. Raises SocketError, InterfaceError and FilterError."""
+        self._wanted = wanted
+        self.ring = Ring(wanted.ring)
+        try:
+            with packet_socket() as asking:
+                everything = wanted.interfaces or tuple(
+                    (name, index) for index, name in socket.if_nameindex()
+                )
+                code = _program(asking, wanted)
+                loops = [index for name, index in everything if packet.is_loopback(asking, name)]
+                members = [
+                    one
+                    for one in everything
+                    if wanted.promisc or packet.hears_groups(asking, one[0])
+                ]
+            single = wanted.device != "any"
+            code = program.narrowed(
+                code,
+                ifindexes=() if single else [index for _, index in wanted.interfaces],
+                direction=wanted.direction,
+                loopback=loops[0] if loops else 0,
+            )
+            device = wanted.device if single else ""
+            self.ring.listen(device, members, code, promisc=wanted.promisc)
+        except BaseException:
+            self.ring.close()
+            raise
+
+    def slices(self, loop: Waiter, limits: Limits) -> Iterator[Slice | Notice]:
+        """Yield blocks as they become ready, and what befalls the interface.
+
+        The caller notes in `limits` what it took. Ends at a limit or a signal, with what
+        came before it.
+        """
+        ring = self.ring
+        loop.watch(ring.fileno())
+        while True:
+            heard = False
+            for block in ring.ready():
+                heard = True
+                yield block
+                if loop.stopped_by is not None or limits.reached(time.monotonic_ns(), quiet=False):
+                    break
+            quiet = not heard and not ring.pending()
+            if loop.stopped_by is not None:
+                limits.reason = "signal"
+            if limits.reached(time.monotonic_ns(), quiet=quiet):
+                break
+            if not heard:
+                if not ring.pending() or limits.idle_ns is None:
+                    until = limits.next_ns()
+                else:
+                    until = time.monotonic_ns() + RETIRE_MS * 1e6
+                if loop.wait(until):
+                    yield from self._befallen()
+        if limits.reason != "count":
+            yield from self._rest()
+
+    def _befallen(self) -> Iterator[Notice]:
+        """Say that an interface went down; raise when it is gone."""
+        number = self.ring.error()
+        if not number:
+            return
+        for name, index in self._wanted.interfaces:
+            try:
+                socket.if_indextoname(index)
+            except OSError:
+                raise InterfaceError(
+                    f"interface {name} is gone: nothing more can be captured on it",
+                    hint="see 'mcastctl ifaces'; a new interface of that name needs a new start",
+                ) from None
+        if number == errno.ENETDOWN:
+            text = f"{self._wanted.device} went down; what comes after it is up again is shown"
+            yield Notice(time.time_ns(), "warning", "down", text)
+
+    def _rest(self) -> Iterator[Slice]:
+        """Yield what came in until now: the kernel hands an unfinished block over late."""
+        ring = self.ring
+        ring.shut()
+        waiter = select.poll()
+        waiter.register(ring.fileno(), select.POLLIN)
+        deadline = time.monotonic() + RETIRE_MS * 20 / 1000
+        while True:
+            yield from ring.ready()
+            if not ring.pending() or time.monotonic() > deadline:
+                return
+            waiter.poll(RETIRE_MS)
+
+    def frames(self, block: Slice) -> Iterator[Frame]:
+        """Yield the frames of a block."""
+        return self.ring.frames(block)
+
+    def drops(self) -> int:
+        """Return how many frames that passed the filter found the ring full."""
+        return self.ring.statistics().dropped
+
+    def close(self) -> None:
+        """End the capture."""
+        self.ring.close()
+
+
+def packet_socket() -> packet.Socket:
+    """Return a socket to ask about interfaces with."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def _program(asking: packet.Socket, wanted: Wanted) -> list[program.Instruction]:
+    """Return the program that keeps what is wanted of the frames of these interfaces."""
+    kinds = {packet.linktype_of(packet.hatype(asking, name)) for name, _ in wanted.interfaces}
+    linktype = kinds.pop() if len(kinds) == 1 else None
+    if not wanted.expression:
+        return program.multicast(linktype, wanted.snaplen)
+    from mcastctl.capture import libpcap
+
+    alike = linktype == ETHERNET or len(wanted.interfaces) == 1
+    device = wanted.interfaces[0][0] if alike else "any"
+    code, compiled_for = libpcap.compile_for(device, wanted.expression, wanted.snaplen)
+    return program.independent(code) if compiled_for == LINUX_SLL else code

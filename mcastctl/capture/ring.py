@@ -1,0 +1,202 @@
+"""A TPACKET_V3 ring: frames of one or more interfaces in memory shared with the kernel.
+
+The kernel fills blocks and hands them over whole; nothing is copied and no call is made per
+frame. Source: Linux Documentation/networking/packet_mmap.rst, <linux/if_packet.h>.
+"""
+
+import _socket as socket
+import mmap
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from mcastctl.capture import packet
+from mcastctl.capture.program import REJECT, Program
+from mcastctl.model import refusal
+from mcastctl.model.errors import SocketError
+from mcastctl.model.frame import LINUX_SLL2, Frame
+
+BLOCK = 1 << 18
+"""Bytes of one block: more than the longest super-packet, few enough to be many."""
+RETIRE_MS = 50
+"""A block that is not full is handed over after this time: the delay of what is shown."""
+MOST = 1 << 30
+"""Largest ring asked for, in bytes."""
+
+_USER, _VLAN, _VLAN_TPID = 1, 1 << 4, 1 << 6
+_OUTGOING = 4
+_GSO_UDP_L4 = 5
+_VNET = 10
+"""sizeof(struct virtio_net_hdr), before the link header."""
+
+_block_head = struct.Struct("=II").unpack_from  # status, frames; at 8 of a block
+_first_frame = struct.Struct("=I").unpack_from  # at 16
+# tpacket3_hdr: next, sec, nsec, snaplen, len, status, mac, net, rxhash, vlan tci, tpid;
+# sockaddr_ll: family, protocol, ifindex, hatype, pkttype, address length, address.
+_frame_head = struct.Struct("=IIIIIIHHIIH10x2xHiHBB8s").unpack_from
+_vnet_head = struct.Struct("=BBHH").unpack_from
+
+
+class Slice(NamedTuple):
+    """One block the kernel handed over: `count` frames from `start` on in the ring's memory.
+
+    Valid until the next one is asked for.
+    """
+
+    memory: memoryview
+    start: int
+    stop: int
+    count: int
+
+
+class Ring:
+    """A capture on one interface, several, or all; closes with `close`.
+
+    `vnet` tells whether a struct virtio_net_hdr stands before each frame.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Make a ring of about `size` bytes that hears nothing yet.
+
+        SocketError when the kernel has no packet sockets for us, or not that much memory.
+        """
+        self._sock = packet.open_socket()
+        self.vnet = packet.tell_gso(self._sock)
+        self._blocks = max(4, min(size, MOST) // BLOCK)
+        try:
+            packet.make_ring(self._sock, BLOCK, self._blocks, RETIRE_MS)
+            self._map = mmap.mmap(self.fileno(), self._blocks * BLOCK)
+        except OSError as error:
+            self._sock.close()
+            raise SocketError(
+                f"cannot make a capture ring of {self._blocks * BLOCK} bytes: "
+                f"{refusal.cause(error.errno, error.strerror)}",
+                hint="ask for less with --rcvbuf",
+                errno=error.errno,
+            ) from error
+        self._memory = memoryview(self._map)
+        self._next = 0
+        self._counted = packet.Drops(0, 0)
+        self._names: dict[int, str] = {}
+
+    def fileno(self) -> int:
+        """Return the descriptor; readable when a block is ready."""
+        return self._sock.fileno()
+
+    def listen(
+        self, name: str, members: Sequence[tuple[str, int]], program: Program, *, promisc: bool
+    ) -> None:
+        """Begin to capture on one interface, '' for all that the program lets through.
+
+        `members` are name and index of the interfaces to open for groups of others.
+        """
+        try:
+            packet.attach(self._sock, program)
+            for _, index in members:
+                packet.hear_groups(self._sock, index, promisc=promisc)
+            packet.listen(self._sock, name)
+        except OSError as error:
+            raise SocketError(
+                f"cannot capture on {name or 'all interfaces'}: "
+                f"{refusal.cause(error.errno, error.strerror)}",
+                hint="see 'mcastctl ifaces' for the interfaces of this host and their state",
+                errno=error.errno,
+            ) from error
+
+    def ready(self) -> Iterator[Slice]:
+        """Yield the blocks that are ready; each goes back to the kernel with the next."""
+        memory = self._memory
+        while True:
+            at = self._next * BLOCK
+            status, count = _block_head(memory, at + 8)
+            if not status & _USER:
+                return
+            start = at + _first_frame(memory, at + 16)[0]
+            try:
+                yield Slice(memory, start, at + BLOCK, count)
+            finally:
+                memory[at + 8 : at + 12] = b"\0\0\0\0"
+                self._next = (self._next + 1) % self._blocks
+
+    def pending(self) -> bool:
+        """Tell whether frames lie in a block that the kernel still holds."""
+        status, count = _block_head(self._memory, self._next * BLOCK + 8)
+        return bool(count and not status & _USER)
+
+    def shut(self) -> None:
+        """Let no further frame in; what is in the ring stays."""
+        packet.attach(self._sock, REJECT)
+
+    def statistics(self) -> packet.Drops:
+        """Return how many frames passed the filter so far and how many of them were dropped."""
+        now = packet.statistics(self._sock)
+        self._counted = packet.Drops(
+            self._counted.passed + now.passed, self._counted.dropped + now.dropped
+        )
+        return self._counted
+
+    def error(self) -> int:
+        """Return the errno the socket holds, 0 for none (ENETDOWN: the interface went down)."""
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def frames(self, block: Slice) -> Iterator[Frame]:
+        """Yield the frames of a block, each with bytes of its own."""
+        memory, at = block.memory, block.start
+        vnet, names = self.vnet, self._names
+        for _ in range(block.count):
+            head = _frame_head(memory, at)
+            ahead, sec, nsec, captured, length, status, mac, net, _hash, tci, tpid = head[:11]
+            hatype, kind = head[13:15]
+            index = head[12]
+            start = at + mac
+            data = bytes(memory[start : start + captured])
+            gso = 0
+            if vnet:
+                _flags, gso_type, _header, size = _vnet_head(memory, start - _VNET)
+                gso = size if gso_type & 0x7F == _GSO_UDP_L4 else 0
+            if status & _VLAN and len(data) >= 12:
+                tag = struct.pack("!HH", tpid if status & _VLAN_TPID else 0x8100, tci & 0xFFFF)
+                data, length = data[:12] + tag + data[12:], length + 4
+            linktype = packet.linktype_of(hatype)
+            if linktype is None:
+                gone = net - mac
+                data, length, linktype = data[gone:], length - gone, LINUX_SLL2
+                data, length = _cooked(*head[11:]) + data, length + _COOKED
+            name = names.get(index)
+            if name is None:
+                name = names[index] = _name_of(index)
+            yield Frame(
+                sec * 1_000_000_000 + nsec,
+                linktype,
+                data,
+                length,
+                name,
+                index,
+                "out" if kind == _OUTGOING else "in",
+                gso,
+            )
+            at += ahead
+
+    def close(self) -> None:
+        """End the capture."""
+        self._memory.release()
+        self._map.close()
+        self._sock.close()
+
+
+_COOKED = 20
+"""sizeof(struct sll2_header)."""
+
+
+def _cooked(
+    protocol: int, index: int, hatype: int, kind: int, halen: int, address: bytes
+) -> bytes:
+    """Return the header of Linux cooked capture v2 that takes the place of a frame's own."""
+    return struct.pack("!H2xIHBB8s", socket.ntohs(protocol), index, hatype, kind, halen, address)
+
+
+def _name_of(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"if{index}"  # gone meanwhile
