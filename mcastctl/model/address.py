@@ -4,6 +4,7 @@ Addresses travel as canonical text ('239.1.1.1', 'ff02::123') without a zone; th
 an interface and is kept beside the address.
 """
 
+import functools
 import ipaddress
 
 from mcastctl.model.errors import AddressError
@@ -26,6 +27,16 @@ def canonical(text: str, hint: str = GROUP_HINT) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise AddressError(f"'{text}' is not an IP address", hint=hint) from None
+
+
+@functools.lru_cache(maxsize=4096)
+def packed_text(packed: bytes) -> str:
+    """Return the text of 4 or 16 address bytes (RFC 5952; inet_ntop's form of embedded IPv4)."""
+    if len(packed) == 4:
+        return "{}.{}.{}.{}".format(*packed)
+    if packed[:12] == b"\0" * 10 + b"\xff\xff":  # older Pythons print hexadecimal digits
+        return "::ffff:{}.{}.{}.{}".format(*packed[12:])
+    return str(ipaddress.IPv6Address(packed))
 
 
 def family(address: str) -> int:

@@ -1,5 +1,7 @@
 """What a live source and a file reader yield alike: one captured frame, or a block of them."""
 
+import struct
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 NULL, ETHERNET, PPP = 0, 1, 9
@@ -31,17 +33,43 @@ class Frame(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Whole pcap records in a row, as they lie in the file: the cheap way to many frames.
+    """Whole records as they lie in a file, all alike: the cheap way to many frames.
 
-    Records begin at `start` and end at `stop` of `data`; `count` of them, the first being
-    number `first`. `order` is '<' or '>', `unit_ns` what the second time field counts.
+    `offsets` are the places of the records in `data`, `numbers` what they are counted as. A
+    record is four 32-bit numbers in byte order `order` and the captured bytes: time (two
+    numbers), captured length, true length. The time is seconds and a fraction counted in
+    `unit_ns` (pcap), or with `ticks` one 64-bit count of `unit_ns` (pcapng).
     """
 
     data: bytes
-    start: int
-    stop: int
-    count: int
-    first: int
+    offsets: Sequence[int]
+    numbers: Sequence[int]
     linktype: int
     order: str = "<"
     unit_ns: int = 1000
+    ticks: bool = False
+    iface: str = ""
+    ifindex: int = 0
+    direction: str = ""
+
+
+def frame_at(block: Block, at: int) -> Frame:
+    """Return the frame of the record at offset `at` of a block."""
+    high, low, captured, length = struct.unpack_from(f"{block.order}IIII", block.data, at)
+    per_s = 1_000_000_000 // block.unit_ns
+    count = high << 32 | low if block.ticks else high * per_s + low
+    return Frame(
+        count * block.unit_ns,
+        block.linktype,
+        block.data[at + 16 : at + 16 + captured],
+        max(length, captured),
+        block.iface,
+        block.ifindex,
+        block.direction,
+    )
+
+
+def frames(block: Block) -> Iterator[tuple[int, Frame]]:
+    """Yield number and frame of each record of a block."""
+    for number, at in zip(block.numbers, block.offsets, strict=True):
+        yield number, frame_at(block, at)

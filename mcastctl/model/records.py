@@ -4,9 +4,12 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mcastctl.model.mark import NO_MARK, Mark
+
+if TYPE_CHECKING:  # only what captures pays for them
+    from mcastctl.model.packet import Packet
 
 SCHEMA = 1
 
@@ -194,5 +197,5 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-Record = Start | Membership | Datagram | Reply | Notice | Report
+Record: TypeAlias = "Start | Membership | Datagram | Reply | Notice | Report | Packet"
 """Anything a stream prints."""
