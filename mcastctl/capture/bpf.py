@@ -38,7 +38,7 @@ class _Header(ctypes.Structure):
     )
 
 
-def _library() -> Any:
+def library() -> Any:
     """Return the bindings of libpcap. Raises FilterError where there is none."""
     try:
         from scapy.libs import winpcapy
@@ -57,7 +57,7 @@ class Program:
         """Compile. Raises FilterError in libpcap's words."""
         if "\0" in expression:
             raise FilterError("a filter cannot hold a null character", hint=_HINT)
-        self._pcap = _library()
+        self._pcap = library()
         handle = self._pcap.pcap_open_dead(_DLT.get(linktype, linktype), snaplen)
         self._program = self._pcap.bpf_program()
         encoded = expression.encode(errors="surrogateescape")

@@ -4,6 +4,7 @@ Loaded only for a filter expression or -w, and not as root (`capture.privilege`)
 """
 
 import ctypes
+
 from mcastctl.capture.bpf import FilterError, library
 from mcastctl.capture.program import Instruction, Program
 from mcastctl.model.errors import SocketError
@@ -46,9 +47,7 @@ class Handle:
             raise FilterError("a filter cannot hold a null character", hint=_HINT)
         compiled = self.pcap.bpf_program()
         text = expression.encode(errors="surrogateescape")
-        if self.pcap.pcap_compile(
-            self.pointer, ctypes.byref(compiled), text, 1, _NETMASK_UNKNOWN
-        ):
+        if self.pcap.pcap_compile(self.pointer, ctypes.byref(compiled), text, 1, _NETMASK_UNKNOWN):
             why = self.said().decode(errors="replace")
             raise FilterError(f"filter '{expression}': {why}", hint=_HINT)
         rows = [compiled.bf_insns[number] for number in range(compiled.bf_len)]
@@ -90,5 +89,3 @@ def compile_for(device: str, expression: str, snaplen: int) -> tuple[list[Instru
         return handle.compile(expression), handle.linktype
     finally:
         handle.close()
-
-

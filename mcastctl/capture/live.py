@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from mcastctl.capture import packet, program
-from mcastctl.capture.ring import RETIRE_MS, Ring, Slice
+from mcastctl.capture.ring import RETIRE_MS, Ring
 from mcastctl.model.errors import InterfaceError
-from mcastctl.model.frame import ETHERNET, LINUX_SLL, Frame
+from mcastctl.model.frame import ETHERNET, LINUX_SLL
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice
+from mcastctl.model.ring import Slice, linktype_of
 
 
 class Waiter(Protocol):
@@ -55,20 +56,12 @@ class Live:
         self._wanted = wanted
         self.ring = Ring(wanted.ring)
         try:
-            with packet_socket() as asking:
-                everything = wanted.interfaces or tuple(
-                    (name, index) for index, name in socket.if_nameindex()
-                )
-                code = _program(asking, wanted)
-                loops = [index for name, index in everything if packet.is_loopback(asking, name)]
-                members = [
-                    one
-                    for one in everything
-                    if wanted.promisc or packet.hears_groups(asking, one[0])
-                ]
             single = wanted.device != "any"
+            everything = wanted.interfaces or all_interfaces()
+            loops = [index for name, index in everything if packet.is_loopback(name)]
+            members = [one for one in everything if wanted.promisc or packet.hears_groups(one[0])]
             code = program.narrowed(
-                code,
+                _program(wanted),
                 ifindexes=() if single else [index for _, index in wanted.interfaces],
                 direction=wanted.direction,
                 loopback=loops[0] if loops else 0,
@@ -139,10 +132,6 @@ class Live:
                 return
             waiter.poll(RETIRE_MS)
 
-    def frames(self, block: Slice) -> Iterator[Frame]:
-        """Yield the frames of a block."""
-        return self.ring.frames(block)
-
     def drops(self) -> int:
         """Return how many frames that passed the filter found the ring full."""
         return self.ring.statistics().dropped
@@ -152,14 +141,14 @@ class Live:
         self.ring.close()
 
 
-def packet_socket() -> packet.Socket:
-    """Return a socket to ask about interfaces with."""
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def all_interfaces() -> tuple[tuple[str, int], ...]:
+    """Return name and index of every interface there is now."""
+    return tuple((name, index) for index, name in socket.if_nameindex())
 
 
-def _program(asking: packet.Socket, wanted: Wanted) -> list[program.Instruction]:
+def _program(wanted: Wanted) -> list[program.Instruction]:
     """Return the program that keeps what is wanted of the frames of these interfaces."""
-    kinds = {packet.linktype_of(packet.hatype(asking, name)) for name, _ in wanted.interfaces}
+    kinds = {linktype_of(packet.hatype(name)) for name, _ in wanted.interfaces}
     linktype = kinds.pop() if len(kinds) == 1 else None
     if not wanted.expression:
         return program.multicast(linktype, wanted.snaplen)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from mcastctl.capture.program import Program, pack
 from mcastctl.model import refusal
 from mcastctl.model.errors import InterfaceError, SocketError
-from mcastctl.model.frame import ETHERNET, RAW
 
 Socket = socket.socket
 
@@ -23,10 +22,6 @@ _SO_ATTACH_FILTER = 26
 _ETH_P_ALL = 3
 _SIOCGIFHWADDR, _SIOCGIFFLAGS = 0x8927, 0x8913
 _IFF_LOOPBACK, _IFF_MULTICAST = 0x8, 0x1000
-
-_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
-_BARE = {65534, 519, 768, 769, 776}
-"""Link types without a header: NONE (tun), RAWIP, TUNNEL, TUNNEL6, SIT (<linux/if_arp.h>)."""
 
 _GSO_UDP_SINCE = (6, 2)
 """Linux before drops a UDP super-packet for want of a virtio_net_hdr type to call it by."""
@@ -55,31 +50,25 @@ def open_socket() -> Socket:
         ) from error
 
 
-def linktype_of(hatype: int) -> int | None:
-    """Return the LINKTYPE_ of an ARPHRD_ number, None when its frames are shown cooked."""
-    if hatype in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
-        return ETHERNET
-    return RAW if hatype in _BARE else None
-
-
-def hatype(sock: Socket, name: str) -> int:
+def hatype(name: str) -> int:
     """Return the ARPHRD_ number of an interface (netdevice(7))."""
-    return _ask(sock, name, _SIOCGIFHWADDR)
+    return _ask(name, _SIOCGIFHWADDR)
 
 
-def is_loopback(sock: Socket, name: str) -> bool:
+def is_loopback(name: str) -> bool:
     """Tell whether what leaves by this interface comes in again."""
-    return bool(_ask(sock, name, _SIOCGIFFLAGS) & _IFF_LOOPBACK)
+    return bool(_ask(name, _SIOCGIFFLAGS) & _IFF_LOOPBACK)
 
 
-def hears_groups(sock: Socket, name: str) -> bool:
+def hears_groups(name: str) -> bool:
     """Tell whether all-multicast mode means anything on this interface."""
-    return _ask(sock, name, _SIOCGIFFLAGS) & (_IFF_LOOPBACK | _IFF_MULTICAST) == _IFF_MULTICAST
+    return _ask(name, _SIOCGIFFLAGS) & (_IFF_LOOPBACK | _IFF_MULTICAST) == _IFF_MULTICAST
 
 
-def _ask(sock: Socket, name: str, request: int) -> int:
+def _ask(name: str, request: int) -> int:
     import fcntl
 
+    sock = Socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         answer = fcntl.ioctl(sock.fileno(), request, os.fsencode(name)[:15].ljust(40, b"\0"))
     except OSError as error:
@@ -87,6 +76,8 @@ def _ask(sock: Socket, name: str, request: int) -> int:
             f"cannot ask about interface {name}: {refusal.cause(error.errno, error.strerror)}",
             hint="see 'mcastctl ifaces'",
         ) from error
+    finally:
+        sock.close()
     return int(struct.unpack_from("=H", answer, 16)[0])
 
 
@@ -145,7 +136,5 @@ def listen(sock: Socket, name: str) -> None:
 
 def statistics(sock: Socket) -> Drops:
     """Return what was counted since the last call (PACKET_STATISTICS sets it back to zero)."""
-    packets, drops, _freezes = struct.unpack(
-        "@III", sock.getsockopt(_SOL_PACKET, _STATISTICS, 12)
-    )
+    packets, drops, _freezes = struct.unpack("@III", sock.getsockopt(_SOL_PACKET, _STATISTICS, 12))
     return Drops(packets, drops)

@@ -44,7 +44,7 @@ def target(environ: Mapping[str, str]) -> Identity | None:
         return None
     uid, gid = _number(environ.get("SUDO_UID")), _number(environ.get("SUDO_GID"))
     if uid:
-        return Identity(uid, _NOBODY if not gid else gid, _user_name(uid), True)
+        return Identity(uid, gid or _NOBODY, _user_name(uid), True)
     import pwd
 
     try:
@@ -146,7 +146,7 @@ def _keep_modules_readable(who: Identity) -> None:
     Root's own checkout below /root is such a place. The directories are opened now, and
     imported from through their descriptors; what is in them `who` must be able to read.
     """
-    if _may_read(who, [one for one in sys.path if os.path.isdir(one)]):
+    if _may_read(who, [one for one in sys.path if Path(one).is_dir()]):
         return
     opened: dict[str, str] = {}
 

@@ -8,13 +8,12 @@ import _socket as socket
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from mcastctl.capture import packet
 from mcastctl.capture.program import REJECT, Program
 from mcastctl.model import refusal
 from mcastctl.model.errors import SocketError
-from mcastctl.model.frame import LINUX_SLL2, Frame
+from mcastctl.model.ring import Slice
 
 BLOCK = 1 << 18
 """Bytes of one block: more than the longest super-packet, few enough to be many."""
@@ -23,30 +22,23 @@ RETIRE_MS = 50
 MOST = 1 << 30
 """Largest ring asked for, in bytes."""
 
-_USER, _VLAN, _VLAN_TPID = 1, 1 << 4, 1 << 6
-_OUTGOING = 4
-_GSO_UDP_L4 = 5
-_VNET = 10
-"""sizeof(struct virtio_net_hdr), before the link header."""
+_USER = 1
+"""TP_STATUS_USER: the block is ours."""
 
 _block_head = struct.Struct("=II").unpack_from  # status, frames; at 8 of a block
 _first_frame = struct.Struct("=I").unpack_from  # at 16
-# tpacket3_hdr: next, sec, nsec, snaplen, len, status, mac, net, rxhash, vlan tci, tpid;
-# sockaddr_ll: family, protocol, ifindex, hatype, pkttype, address length, address.
-_frame_head = struct.Struct("=IIIIIIHHIIH10x2xHiHBB8s").unpack_from
-_vnet_head = struct.Struct("=BBHH").unpack_from
 
 
-class Slice(NamedTuple):
-    """One block the kernel handed over: `count` frames from `start` on in the ring's memory.
+class _Names(dict[int, str]):
+    """Interface names by index, asked once."""
 
-    Valid until the next one is asked for.
-    """
-
-    memory: memoryview
-    start: int
-    stop: int
-    count: int
+    def __missing__(self, index: int) -> str:
+        try:
+            name = socket.if_indextoname(index)
+        except OSError:
+            name = f"if{index}"  # gone meanwhile
+        self[index] = name
+        return name
 
 
 class Ring:
@@ -77,7 +69,7 @@ class Ring:
         self._memory = memoryview(self._map)
         self._next = 0
         self._counted = packet.Drops(0, 0)
-        self._names: dict[int, str] = {}
+        self._names = _Names()
 
     def fileno(self) -> int:
         """Return the descriptor; readable when a block is ready."""
@@ -113,7 +105,7 @@ class Ring:
                 return
             start = at + _first_frame(memory, at + 16)[0]
             try:
-                yield Slice(memory, start, at + BLOCK, count)
+                yield Slice(memory, start, at + BLOCK, count, self.vnet, self._names)
             finally:
                 memory[at + 8 : at + 12] = b"\0\0\0\0"
                 self._next = (self._next + 1) % self._blocks
@@ -139,64 +131,8 @@ class Ring:
         """Return the errno the socket holds, 0 for none (ENETDOWN: the interface went down)."""
         return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
-    def frames(self, block: Slice) -> Iterator[Frame]:
-        """Yield the frames of a block, each with bytes of its own."""
-        memory, at = block.memory, block.start
-        vnet, names = self.vnet, self._names
-        for _ in range(block.count):
-            head = _frame_head(memory, at)
-            ahead, sec, nsec, captured, length, status, mac, net, _hash, tci, tpid = head[:11]
-            hatype, kind = head[13:15]
-            index = head[12]
-            start = at + mac
-            data = bytes(memory[start : start + captured])
-            gso = 0
-            if vnet:
-                _flags, gso_type, _header, size = _vnet_head(memory, start - _VNET)
-                gso = size if gso_type & 0x7F == _GSO_UDP_L4 else 0
-            if status & _VLAN and len(data) >= 12:
-                tag = struct.pack("!HH", tpid if status & _VLAN_TPID else 0x8100, tci & 0xFFFF)
-                data, length = data[:12] + tag + data[12:], length + 4
-            linktype = packet.linktype_of(hatype)
-            if linktype is None:
-                gone = net - mac
-                data, length, linktype = data[gone:], length - gone, LINUX_SLL2
-                data, length = _cooked(*head[11:]) + data, length + _COOKED
-            name = names.get(index)
-            if name is None:
-                name = names[index] = _name_of(index)
-            yield Frame(
-                sec * 1_000_000_000 + nsec,
-                linktype,
-                data,
-                length,
-                name,
-                index,
-                "out" if kind == _OUTGOING else "in",
-                gso,
-            )
-            at += ahead
-
     def close(self) -> None:
         """End the capture."""
         self._memory.release()
         self._map.close()
         self._sock.close()
-
-
-_COOKED = 20
-"""sizeof(struct sll2_header)."""
-
-
-def _cooked(
-    protocol: int, index: int, hatype: int, kind: int, halen: int, address: bytes
-) -> bytes:
-    """Return the header of Linux cooked capture v2 that takes the place of a frame's own."""
-    return struct.pack("!H2xIHBB8s", socket.ntohs(protocol), index, hatype, kind, halen, address)
-
-
-def _name_of(index: int) -> str:
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return f"if{index}"  # gone meanwhile
