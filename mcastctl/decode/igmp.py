@@ -9,8 +9,6 @@ _OTHERS = {
     DVMRP: "dvmrp",
     PIM_V1: "pim-v1",
     0x15: "cisco-trace",
-    0x1E: "mtrace-response",
-    0x1F: "mtrace",
     0x30: "router-advertisement",  # multicast router discovery, RFC 4286
     0x31: "router-solicitation",
     0x32: "router-termination",
@@ -23,6 +21,7 @@ _OTHERS = {
     7: "confirm-group-request",
     8: "confirm-group-reply",
 }
+_MTRACE = {0x1E: "mtrace-response", 0x1F: "mtrace"}
 _ANY = "0.0.0.0"  # noqa: S104 (no address to bind to: the group of a general query)
 _RGMP_GROUP = bytes((224, 0, 0, 25))
 _RGMP = {0xFC: "leave-group", 0xFD: "join-group", 0xFE: "bye", 0xFF: "hello"}
@@ -56,6 +55,11 @@ def decode(data: bytes, fields: Fields, dst: bytes, *, whole: bool) -> None:
         fields["version"] = _REPORTS.get(code, 2)
         cursor.skip(3)
         fields["group"] = cursor.ipv4()
+    elif code in _MTRACE:
+        fields["type"] = _MTRACE[code]
+        fields["hops"] = cursor.u8()
+        cursor.skip(2)
+        fields["group"], fields["sources"] = cursor.ipv4(), [cursor.ipv4()]
     else:
         fields["type"] = _OTHERS.get(code, f"type-0x{code:02x}")
 

@@ -38,8 +38,6 @@ IP_PROTOCOLS = {
     ip.ESP: "esp",
     ip.AH: "ah",
     ip.GRE: "gre",
-    ip.EIGRP: "eigrp",
-    ip.OSPF: "ospf",
     ip.NO_NEXT: "no-next-header",
     8: "egp",
     27: "rdp",

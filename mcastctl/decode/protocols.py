@@ -2,7 +2,20 @@
 
 from collections.abc import Callable
 
-from mcastctl.decode import checksum, igmp, ip, link, mld, others, stream, udp
+from mcastctl.decode import (
+    announce,
+    checksum,
+    dns,
+    igmp,
+    ip,
+    link,
+    mld,
+    others,
+    pim,
+    stream,
+    udp,
+    vrrp,
+)
 from mcastctl.decode.cursor import Fields
 from mcastctl.decode.draft import Draft
 from mcastctl.decode.ip import Ip
@@ -12,9 +25,41 @@ _INFO: dict[str, Callable[[Fields], str]] = {
     "mld": mld.info,
     "icmp6": mld.info,
     "icmp": others.icmp_info,
+    "pim": pim.info,
+    "vrrp": vrrp.info,
+    "mdns": lambda fields: f"mdns {dns.info(fields)}",
+    "llmnr": lambda fields: f"llmnr {dns.info(fields)}",
+    "sap": announce.sap_info,
+    "ssdp": announce.ssdp_info,
 }
 
-_APPLICATIONS: dict[int, tuple[str, Callable[[bytes, Fields], None]]] = {}
+
+def _deep(name: str) -> Callable[[bytes, Fields], None]:
+    """Return a decoder that hands over to scapy, imported then."""
+
+    def decode(data: bytes, fields: Fields) -> None:
+        from mcastctl.decode import deep
+
+        found = deep.summarise(name, data)
+        if found is not None:
+            fields["summary"] = found[0]
+            fields |= found[1]
+
+    return decode
+
+
+_APPLICATIONS: dict[int, tuple[str, Callable[[bytes, Fields], None]]] = {
+    1900: ("ssdp", announce.ssdp),
+    5353: ("mdns", dns.decode),
+    5355: ("llmnr", dns.decode),
+    9875: ("sap", announce.sap),
+    319: ("ptp", _deep("ptp")),
+    320: ("ptp", _deep("ptp")),
+    520: ("rip", _deep("rip")),
+    521: ("ripng", _deep("ripng")),
+    1985: ("hsrp", _deep("hsrp")),
+    2029: ("hsrp", _deep("hsrp")),
+}
 """What speaks on a well-known UDP port: name and decoder."""
 
 
@@ -71,6 +116,28 @@ def _icmp6(packet: Ip, draft: Draft) -> None:
     mld.decode(packet.payload, draft.fields, pseudo, whole=packet.whole)
 
 
+def _pim(packet: Ip, draft: Draft) -> None:
+    draft.proto = "pim"
+    pseudo = _pseudo(packet, packet.length) if draft.family == 6 else b""
+    pim.decode(packet.payload, draft.fields, pseudo, whole=packet.whole)
+
+
+def _vrrp(packet: Ip, draft: Draft) -> None:
+    draft.proto = "vrrp"
+    pseudo = _pseudo(packet, packet.length)
+    vrrp.decode(packet.payload, draft.fields, pseudo, whole=packet.whole)
+
+
+def _ospf(packet: Ip, draft: Draft) -> None:
+    draft.proto = "ospf"
+    _deep("ospf" if draft.family == 4 else "ospf6")(packet.payload, draft.fields)
+
+
+def _eigrp(packet: Ip, draft: Draft) -> None:
+    draft.proto = "eigrp"
+    _deep("eigrp")(packet.payload, draft.fields)
+
+
 def _icmp(packet: Ip, draft: Draft) -> None:
     draft.proto = "icmp"
     others.icmp(packet.payload, draft.fields)
@@ -103,6 +170,10 @@ def _udp(packet: Ip, draft: Draft) -> None:
 _TRANSPORTS: dict[int, Callable[[Ip, Draft], None]] = {
     ip.IGMP: _igmp,
     ip.ICMP6: _icmp6,
+    ip.PIM: _pim,
+    ip.VRRP: _vrrp,
+    ip.OSPF: _ospf,
+    ip.EIGRP: _eigrp,
     ip.ICMP: _icmp,
     ip.TCP: _tcp,
     ip.UDP: _udp,
@@ -120,6 +191,8 @@ def info(draft: Draft) -> str:
     said = draft.info
     if not said and draft.proto in _INFO:
         said = _INFO[draft.proto](fields)
+    elif not said and "summary" in fields:
+        said = f"{draft.proto} {fields['summary']}"
     elif not said and draft.payload_length == fields.get("payload_length", -1):
         said = f"UDP, length {draft.payload_length}"
     said = said or draft.proto
