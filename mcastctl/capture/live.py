@@ -54,9 +54,9 @@ class Live:
     def __init__(self, wanted: Wanted) -> None:
         """Open it. Raises SocketError, InterfaceError and FilterError."""
         self._wanted = wanted
-        self.ring = Ring(wanted.ring)
+        single = wanted.device != "any"
+        self.ring = Ring(wanted.ring, wanted.device if single else "")
         try:
-            single = wanted.device != "any"
             everything = wanted.interfaces or all_interfaces()
             loops = [index for name, index in everything if packet.is_loopback(name)]
             members = [one for one in everything if wanted.promisc or packet.hears_groups(one[0])]
@@ -66,8 +66,7 @@ class Live:
                 direction=wanted.direction,
                 loopback=loops[0] if loops else 0,
             )
-            device = wanted.device if single else ""
-            self.ring.listen(device, members, code, promisc=wanted.promisc)
+            self.ring.listen(members, code, promisc=wanted.promisc)
         except BaseException:
             self.ring.close()
             raise

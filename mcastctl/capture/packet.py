@@ -8,7 +8,7 @@ from array import array
 from contextlib import suppress
 from typing import NamedTuple
 
-from mcastctl.capture.program import Program, pack
+from mcastctl.capture.program import REJECT, Program, pack
 from mcastctl.model import refusal
 from mcastctl.model.errors import InterfaceError, SocketError
 
@@ -34,13 +34,17 @@ class Drops(NamedTuple):
     dropped: int
 
 
-def open_socket() -> Socket:
-    """Return a packet socket that hears nothing yet (protocol 0).
+def open_socket(*, every: bool) -> Socket:
+    """Return a packet socket that takes nothing in yet; with `every` it hears all interfaces.
+
+    bind(2) as Python has it cannot name all of them: such a socket hears from the beginning,
+    and a filter keeps everything out until `attach`.
 
     SocketError with the choices of an ordinary user when the kernel refuses.
     """
+    protocol = socket.htons(_ETH_P_ALL) if every else 0
     try:
-        return Socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sock = Socket(socket.AF_PACKET, socket.SOCK_RAW, protocol)
     except PermissionError as error:
         raise SocketError(
             "cannot capture: raw sockets need CAP_NET_RAW (EPERM)",
@@ -48,6 +52,8 @@ def open_socket() -> Socket:
             "ambient CAP_NET_RAW, or try in a namespace: 'unshare -rn'; -r FILE needs nothing",
             errno=error.errno,
         ) from error
+    attach(sock, REJECT)
+    return sock
 
 
 def hatype(name: str) -> int:
@@ -130,7 +136,7 @@ def make_ring(sock: Socket, block: int, blocks: int, retire_ms: int) -> None:
 
 
 def listen(sock: Socket, name: str) -> None:
-    """Begin to hear one interface, '' for all."""
+    """Begin to hear one interface."""
     sock.bind((name, _ETH_P_ALL))
 
 

@@ -8,6 +8,7 @@ import _socket as socket
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from mcastctl.capture import packet
 from mcastctl.capture.program import REJECT, Program
@@ -47,12 +48,12 @@ class Ring:
     `vnet` tells whether a struct virtio_net_hdr stands before each frame.
     """
 
-    def __init__(self, size: int) -> None:
-        """Make a ring of about `size` bytes that hears nothing yet.
+    def __init__(self, size: int, device: str) -> None:
+        """Make a ring of about `size` bytes that hears nothing of `device` yet ('' for all).
 
         SocketError when the kernel has no packet sockets for us, or not that much memory.
         """
-        self._sock = packet.open_socket()
+        self._sock = packet.open_socket(every=not device)
         self.vnet = packet.tell_gso(self._sock)
         self._blocks = max(4, min(size, MOST) // BLOCK)
         try:
@@ -68,28 +69,36 @@ class Ring:
             ) from error
         self._memory = memoryview(self._map)
         self._next = 0
+        self._device = device
         self._counted = packet.Drops(0, 0)
         self._names = _Names()
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return self._blocks * BLOCK
 
     def fileno(self) -> int:
         """Return the descriptor; readable when a block is ready."""
         return self._sock.fileno()
 
     def listen(
-        self, name: str, members: Sequence[tuple[str, int]], program: Program, *, promisc: bool
+        self, members: Sequence[tuple[str, int]], program: Program, *, promisc: bool
     ) -> None:
-        """Begin to capture on one interface, '' for all that the program lets through.
+        """Begin to capture what the program lets through.
 
         `members` are name and index of the interfaces to open for groups of others.
         """
         try:
-            packet.attach(self._sock, program)
             for _, index in members:
                 packet.hear_groups(self._sock, index, promisc=promisc)
-            packet.listen(self._sock, name)
+            packet.statistics(self._sock)  # what it counted before is not ours
+            packet.attach(self._sock, program)
+            if self._device:
+                packet.listen(self._sock, self._device)
         except OSError as error:
             raise SocketError(
-                f"cannot capture on {name or 'all interfaces'}: "
+                f"cannot capture on {self._device or 'all interfaces'}: "
                 f"{refusal.cause(error.errno, error.strerror)}",
                 hint="see 'mcastctl ifaces' for the interfaces of this host and their state",
                 errno=error.errno,
@@ -133,6 +142,7 @@ class Ring:
 
     def close(self) -> None:
         """End the capture."""
-        self._memory.release()
-        self._map.close()
         self._sock.close()
+        with suppress(BufferError):  # whoever still looks at the memory may go on
+            self._memory.release()
+            self._map.close()

@@ -198,6 +198,24 @@ limits = bundle(
     click.option("-T", "--timeout", type=p.TIME, help="Stop after this time in all."),
 )
 
+capture = bundle(
+    click.option(
+        "--direction", type=click.Choice(["in", "out"]), help="Only what comes in, or goes out."
+    ),
+    click.option(
+        "--promisc",
+        is_flag=True,
+        help="Also frames for other hosts. Without it the interface passes what is for this "
+        "host and every group (all-multicast mode; tcpdump -p shows only groups joined here).",
+    ),
+    click.option(
+        "-s", "--size", type=p.SNAPLEN, default=p.MAX_SNAPLEN, help="Bytes kept of each frame."
+    ),
+    click.option(
+        "--rcvbuf", type=p.SIZE, default=16 << 20, help="Memory for frames not looked at yet."
+    ),
+)
+
 egress = bundle(
     click.option("-t", "--ttl", type=p.TTL, default=1, show_default=True, help="TTL or hop limit."),
     click.option("-L", "--no-loop", is_flag=True, help="Listeners on this host do not hear it."),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mcastctl.cli import options, run
-from mcastctl.model.errors import NO, YES, SocketError
+from mcastctl.cli import params as p
+from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Record
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mcastctl.output.sinks import Sink
 
 EXAMPLES = """
+mcastctl sniff -i eth0                              multicast, IGMP, MLD, PIM; no broadcast
+mcastctl sniff -i eth0 udp port 5004 -c 100 -T 10s
 mcastctl sniff -r join.pcapng                       every frame of a capture file
 mcastctl sniff -r join.pcap igmp or ip6 protochain 58
 tcpdump -i eth0 -w - | mcastctl sniff -r -          what another program captures
@@ -33,17 +36,19 @@ mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
 )
 @click.argument("expression", nargs=-1, metavar="[FILTER]...")
 @click.option("-r", "--read", "read", metavar="FILE", help="Read pcap or pcapng; - for stdin.")
+@options.iface("Interface to capture on, or any (the default); repeat for several.")
+@options.capture
 @options.limits
+@click.option("--idle", type=p.TIME, help="Stop after this much silence.")
 @click.option("-e", "--link", is_flag=True, help="Show the link header.")
 @options.snapshot()
 @options.dumps
 def command(**given: Any) -> int:
     """Read, decode, print."""
     if given["read"] is None:
-        raise SocketError(
-            "nothing to read: capturing from an interface is not in this version",
-            hint="read a capture file or pipe: tcpdump -i eth0 -w - | mcastctl sniff -r -",
-        )
+        from mcastctl.cli import live
+
+        return live.capture(given)
     from mcastctl.capture import reading
     from mcastctl.decode.packet import Decoder
 

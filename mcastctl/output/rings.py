@@ -97,9 +97,7 @@ class RingText:
                     last, clock = second, self._time(second)
                 if who != speaker:
                     speaker, where = who, self._speaker(who, block)
-                if gso_type and vnet:
-                    pass
-                elif state not in plain and not self._is_plain(state, mac):
+                if (gso_type and vnet) or (state not in plain and not self._is_plain(state, mac)):
                     pass
                 elif kind == _IPV4 and version == 0x45 and rest & _MASK == _UDP and captured >= 42:
                     known = get4(key) or self._flows.add4(key, size, _u16(memory, at + mac + 16))
@@ -138,7 +136,7 @@ class RingText:
         memory, start, held = block.memory, block.start, block.held
         stride = int.from_bytes(memory[start : start + 4], sys.byteorder)
         mac = int.from_bytes(memory[start + 24 : start + 26], sys.byteorder)
-        version6 = memory[start + mac + 12 : start + mac + 14] == b"\x86\xdd"
+        version6 = bytes(memory[start + mac + 12 : start + mac + 14]) == b"\x86\xdd"
         if (start | stride) % 8 or not stride or start + stride * (held - 1) >= block.stop:
             return ""
         if not self._alike(block, 0, 4, held - 1):  # the last one knows no next
@@ -166,7 +164,8 @@ class RingText:
         """Return the memory as numbers of `width` bytes."""
         if memory is not self._memory:
             self._memory = memory
-            self._views = {size: memory.cast(form) for size, form in _FORMS.items()}
+            casts = (memory.cast("B"), memory.cast("H"), memory.cast("I"), memory.cast("Q"))
+            self._views = {view.itemsize: view for view in casts}
         return self._views[width]
 
     def _time(self, second: int) -> str:
@@ -193,9 +192,6 @@ class RingText:
             return False
         self._plain[mac].add(state)
         return True
-
-
-_FORMS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 @cache
