@@ -22,7 +22,7 @@ from mcastctl.model.records import Notice
 
 _AT_ONCE = 4096
 """Packets of one call: enough to make the call cheap, few enough to answer a signal."""
-_RETIRE_NS = 150_000_000
+_RETIRE_NS = 80_000_000
 """How long libpcap may keep a block that is not full, and some."""
 _DIRECTIONS = {"": 0, "in": 1, "out": 2}
 """pcap_direction_t."""
@@ -89,7 +89,8 @@ class Dump:
 
     def _pump(self, limits: Limits) -> int:
         """Write what is ready now; return the number of packets."""
-        held = self._dispatch(self._pcap, limits.room(_AT_ONCE), self._dump, self._memory.file)
+        most = limits.room(_AT_ONCE)
+        held = int(self._dispatch(self._pcap, most, self._dump, self._memory.file))
         if held < 0:
             raise SocketError(
                 f"the capture ended: {self._handle.said().decode(errors='replace').lower()}",

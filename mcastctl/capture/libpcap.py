@@ -29,7 +29,7 @@ class Handle:
         self.pcap.pcap_set_snaplen(self.pointer, snaplen)
         self.pcap.pcap_set_promisc(self.pointer, int(promisc and device != "any"))
         self.pcap.pcap_set_buffer_size(self.pointer, buffer)
-        self.pcap.pcap_set_timeout(self.pointer, 100)
+        self.pcap.pcap_set_timeout(self.pointer, 50)
         status = self.pcap.pcap_activate(self.pointer)
         if status < 0:
             why = self.said() or self.pcap.pcap_statustostr(status)

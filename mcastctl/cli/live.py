@@ -40,6 +40,10 @@ def capture(given: dict[str, Any]) -> int:
     """Capture and show; return the exit status."""
     name = options.snapshot_format(given["output"], given["as_json"])
     what = wanted(given)
+    if given["write"] is not None:
+        from mcastctl.cli import dump
+
+        return dump.capture(given, what, name)
     who = privilege.target(os.environ)
     changed = privilege.lower(who)
     live = Live(what)
@@ -60,9 +64,9 @@ def capture(given: dict[str, Any]) -> int:
     started_ns = time.monotonic_ns()
 
     def everything(loop: "Loop") -> Iterator[Record]:
-        yield from _banner(what, live, who if changed else None)
+        yield from banner(what, who if changed else None)
         yield from records(live, loop, limits, decoder)
-        yield from _closing(live)
+        yield from dropped_frames(live.drops())
 
     def outcome() -> run.Outcome:
         fields: dict[str, object] = {
@@ -112,17 +116,17 @@ def _packets(live: Live, loop: "Loop", limits: Limits, decoder: "Decoder") -> It
             yield decoder.decode(frame, limits.taken)
 
 
-def _banner(what: Wanted, live: Live, who: privilege.Identity | None) -> Iterator[Notice]:
+def banner(what: Wanted, who: privilege.Identity | None) -> Iterator[Notice]:
+    """Say where and as whom the capture runs."""
     where = ", ".join(f"{name} (index {index})" for name, index in what.interfaces)
-    size = live.ring.size // (1 << 20)
-    text = f"capturing on {where or 'all interfaces'}, ring {size} MiB"
+    text = f"capturing on {where or 'all interfaces'}, ring {what.ring / (1 << 20):g} MiB"
     yield Notice(time.time_ns(), "info", "capturing", text)
     runs = f"runs as {who.name}" if who else f"runs as uid {os.geteuid()}"
     yield Notice(time.time_ns(), "info", "privilege", f"{runs}, without capabilities")
 
 
-def _closing(live: Live) -> Iterator[Notice]:
-    dropped = live.drops()
+def dropped_frames(dropped: int) -> Iterator[Notice]:
+    """Say what this host lost because it looked too slowly."""
     if dropped:
         text = f"this host dropped {dropped} frames: the capture ring was full"
         hint = "raise --rcvbuf, narrow the filter, or write to a file with -w"

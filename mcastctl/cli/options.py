@@ -214,6 +214,10 @@ capture = bundle(
     click.option(
         "--rcvbuf", type=p.SIZE, default=16 << 20, help="Memory for frames not looked at yet."
     ),
+    click.option("--rotate-size", type=p.SIZE, help="-w: next file at this size."),
+    click.option("--rotate-time", type=p.TIME, help="-w: next file after this time."),
+    click.option("--rotate-packets", type=p.COUNT, help="-w: next file after this many."),
+    click.option("--rotate-keep", type=p.COUNT, help="-w: delete all but the last N files."),
 )
 
 egress = bundle(

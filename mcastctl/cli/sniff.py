@@ -36,6 +36,7 @@ mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
 )
 @click.argument("expression", nargs=-1, metavar="[FILTER]...")
 @click.option("-r", "--read", "read", metavar="FILE", help="Read pcap or pcapng; - for stdin.")
+@click.option("-w", "--write", "write", metavar="FILE", help="Write the frames; .pcapng or pcap.")
 @options.iface("Interface to capture on, or any (the default); repeat for several.")
 @options.capture
 @options.limits
