@@ -20,7 +20,7 @@ from mcastctl.model.frame import ETHERNET, LINUX_SLL, RAW
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice
 
-_AT_ONCE = 4096
+_AT_ONCE = 8192
 """Packets of one call: enough to make the call cheap, few enough to answer a signal."""
 _RETIRE_NS = 80_000_000
 """How long libpcap may keep a block that is not full, and some."""

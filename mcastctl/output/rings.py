@@ -18,7 +18,9 @@ from mcastctl.model.frame import ETHERNET, Frame
 from mcastctl.model.ring import OUTGOING, VLAN_VALID, VNET, Slice, frame_at, linktype_of
 from mcastctl.output.blocks import FlowTexts
 
-_IPV4, _IPV6 = struct.unpack("=HH", b"\x08\x00\x86\xdd")
+_MASK4, _HEAD4 = struct.unpack("=II", b"\xff\xff\xff\0\x08\0\x45\0")
+_MASK6, _HEAD6 = struct.unpack("=II", b"\xff\xff\xf0\0\x86\xdd\x60\0")
+"""Mask and value of the EtherType and the two bytes behind it: IPv4 without options, IPv6."""
 _MASK, _UDP = struct.unpack("=II", b"\xbf\xff\x00\xff\x00\x00\x00\x11")
 """Mask and value of the four bytes from the fragment flags to the protocol: no fragment, UDP,
 any TTL, 'don't fragment' or not."""
@@ -89,24 +91,27 @@ class RingText:
         for _ in range(block.held):
             known = None
             if at <= end:
-                (
-                    ahead, second, ns, captured, length, state, who, gso_type,
-                    kind, version, size, rest, key,
-                ) = fields4(memory, at)  # fmt: skip
+                ahead, second, ns, captured, state, who, gso_type, head, size, rest, key = fields4(
+                    memory, at
+                )
                 if second != last:
                     last, clock = second, self._time(second)
                 if who != speaker:
                     speaker, where = who, self._speaker(who, block)
-                if (gso_type and vnet) or (state not in plain and not self._is_plain(state, mac)):
+                if (gso_type and vnet) or (
+                    state not in plain and not self._is_plain(state, mac)
+                ):
                     pass
-                elif kind == _IPV4 and version == 0x45 and rest & _MASK == _UDP and captured >= 42:
+                elif head & _MASK4 == _HEAD4 and rest & _MASK == _UDP:
                     known = get4(key) or self._flows.add4(key, size, _u16(memory, at + mac + 16))
-                elif kind == _IPV6 and version >> 4 == 6 and captured >= 62:
+                elif head & _MASK6 == _HEAD6:
                     size, following, key = fields6(memory, at)
                     if following == 17:
-                        total = _u16(memory, at + mac + 18)
-                        known = get6(key) or self._flows.add6(key, size, total)
-            if known and where and known[0] == size and known[1] <= length and known[2]:
+                        known = get6(key) or self._flows.add6(
+                            key, size, _u16(memory, at + mac + 18)
+                        )
+            # What was not captured whole is for others to judge.
+            if known and where and known[0] == size and known[1] <= captured and known[2]:
                 us = ns // 1000
                 add(f"{clock}{digits[us // 1000]}{digits[us % 1000]} {where}{known[2]}")
                 at += ahead
@@ -198,12 +203,12 @@ class RingText:
 def _fields(mac: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return what unpacks a frame whose link header is `mac` bytes behind its beginning.
 
-    Of any frame: next, second, ns, captured and true length; status and places; who; type of
-    super-packet; EtherType, first byte of IP, and for IPv4 total length, fragment flags to
-    protocol, and the flow. For IPv6: payload length, next header, and the flow.
+    Of any frame: next, second, ns, captured length; status and places; who; type of
+    super-packet; EtherType with the two bytes behind it, and for IPv4 total length, fragment
+    flags to protocol, and the flow. For IPv6: payload length, next header, and the flow.
     """
     skip = mac - VNET + 1 - 60
-    four = struct.Struct(f"=IIIIIQ24xQ{skip}xB20xHBxH2xI2x14s").unpack_from
+    four = struct.Struct(f"=IIII4xQ24xQ{skip}xB20xIH2xI2x14s").unpack_from
     six = struct.Struct(f"={mac + 18}xHBx38s").unpack_from
     return four, six
 
