@@ -20,8 +20,8 @@ from mcastctl.model.frame import ETHERNET, LINUX_SLL, RAW
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice
 
-_AT_ONCE = 8192
-"""Packets of one call: enough to make the call cheap, few enough to answer a signal."""
+_MOST, _CHUNK = 8192, 512 << 10
+"""Packets and bytes of one call: enough to make it cheap, few enough to end in time."""
 _RETIRE_NS = 80_000_000
 """How long libpcap may keep a block that is not full, and some."""
 _DIRECTIONS = {"": 0, "in": 1, "out": 2}
@@ -36,6 +36,7 @@ class Dump:
     def __init__(self, wanted: Wanted, savefile: Savefile) -> None:
         """Open the capture. Raises SocketError and FilterError."""
         self._savefile = savefile
+        self._most = _MOST
         self._handle = handle = Handle(
             wanted.device, wanted.snaplen, buffer=wanted.ring, promisc=wanted.promisc
         )
@@ -89,7 +90,7 @@ class Dump:
 
     def _pump(self, limits: Limits) -> int:
         """Write what is ready now; return the number of packets."""
-        most = limits.room(_AT_ONCE)
+        most = limits.room(self._most)
         held = int(self._dispatch(self._pcap, most, self._dump, self._memory.file))
         if held < 0:
             raise SocketError(
@@ -97,7 +98,9 @@ class Dump:
                 hint="see 'mcastctl ifaces'; what came before is in the file",
             )
         if held:
-            self._savefile.write(self._memory.take(), held)
+            records = self._memory.take()
+            self._savefile.write(records, held)
+            self._most = max(16, min(_MOST, _CHUNK * held // len(records)))
             limits.take(held, time.monotonic_ns())
         return held
 

@@ -98,9 +98,7 @@ class RingText:
                     last, clock = second, self._time(second)
                 if who != speaker:
                     speaker, where = who, self._speaker(who, block)
-                if (gso_type and vnet) or (
-                    state not in plain and not self._is_plain(state, mac)
-                ):
+                if (gso_type and vnet) or (state not in plain and not self._is_plain(state, mac)):
                     pass
                 elif head & _MASK4 == _HEAD4 and rest & _MASK == _UDP:
                     known = get4(key) or self._flows.add4(key, size, _u16(memory, at + mac + 16))

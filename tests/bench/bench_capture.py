@@ -117,7 +117,9 @@ def mixed_flows(packets: int) -> int:
     """Send from eight sources, half of them IPv6, in no order and of many sizes."""
     chance = random.Random(1)
     flows = [
-        (sockets(6, n), (f"ff15::{n}", 5000 + n)) if n % 2 else (sockets(4, n), (f"239.1.1.{n}", 5000 + n))
+        (sockets(6, n), (f"ff15::{n}", 5000 + n))
+        if n % 2
+        else (sockets(4, n), (f"239.1.1.{n}", 5000 + n))
         for n in range(1, FLOWS + 1)
     ]
     sizes = [bytes(length) for length in (64, 188, 400, 1316)]
@@ -214,6 +216,9 @@ if __name__ == "__main__":
     elif os.environ.get("MCASTCTL_BENCH_INSIDE"):
         main(int(sys.argv[1]), int(sys.argv[2]))
     else:
-        given = [sys.argv[1] if len(sys.argv) > 1 else "5", sys.argv[2] if len(sys.argv) > 2 else "100000"]
+        given = [
+            sys.argv[1] if len(sys.argv) > 1 else "5",
+            sys.argv[2] if len(sys.argv) > 2 else "100000",
+        ]
         os.environ["MCASTCTL_BENCH_INSIDE"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, __file__, *given])
