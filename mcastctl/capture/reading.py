@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mcastctl.capture.bpf import Program
 from mcastctl.capture.files import CaptureFile, open_file
+from mcastctl.capture.writer import Writer
 from mcastctl.decode.packet import Decoder
 from mcastctl.model.frame import ETHERNET, Block, frame_at, frames
 from mcastctl.model.limits import Limits
@@ -93,6 +94,13 @@ class Reading:
         for block in self.blocks(ready):
             for number, frame in frames(block):
                 yield self.decoder.decode(frame, number)
+
+    def copy(self, writer: Writer, ready: Ready = lambda descriptor: True) -> Iterator[Block]:
+        """Write the same to another file; yield nothing."""
+        for block in self.blocks(ready):
+            for _, frame in frames(block):
+                writer.write(frame)
+        yield from ()
 
     def _note(self, block: Block) -> None:
         first = frame_at(block, block.offsets[0]).ts_ns

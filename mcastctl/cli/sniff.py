@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcastctl.cli import options, run
-from mcastctl.model.errors import NO, YES, SocketError
+from mcastctl.cli import params as p
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, McastError, SocketError, ValueRangeError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Record
 
 if TYPE_CHECKING:
     from mcastctl.capture.reading import Reading
+    from mcastctl.capture.writer import Writer
     from mcastctl.net.loop import Loop
     from mcastctl.output.sinks import Sink
 
@@ -21,6 +24,7 @@ mcastctl sniff -r join.pcapng                       every frame of a capture fil
 mcastctl sniff -r join.pcap igmp or ip6 protochain 58
 tcpdump -i eth0 -w - | mcastctl sniff -r -          what another program captures
 mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
+mcastctl sniff -r all.pcap -w streams.pcapng 'udp and net 239.0.0.0/8'
 """
 
 
@@ -33,7 +37,9 @@ mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
 )
 @click.argument("expression", nargs=-1, metavar="[FILTER]...")
 @click.option("-r", "--read", "read", metavar="FILE", help="Read pcap or pcapng; - for stdin.")
+@click.option("-w", "--write", "write", metavar="FILE", help="Write the frames; .pcapng or pcap.")
 @options.limits
+@click.option("--idle", type=p.TIME, help="Stop after this much silence.")
 @click.option("-e", "--link", is_flag=True, help="Show the link header.")
 @options.snapshot()
 @options.dumps
@@ -45,24 +51,30 @@ def command(**given: Any) -> int:
             hint="read a capture file or pipe: tcpdump -i eth0 -w - | mcastctl sniff -r -",
         )
     from mcastctl.capture import reading
+    from mcastctl.capture.writer import Writer
     from mcastctl.decode.packet import Decoder
 
     name = options.snapshot_format(given["output"], given["as_json"])
-    decoder = Decoder()
+    decoder = Decoder(deep=given["verbose"] > 1)
     limits = Limits(
-        time.monotonic_ns(), count=given["count"], timeout_s=given["timeout"], idle_s=None
+        time.monotonic_ns(),
+        count=given["count"],
+        timeout_s=given["timeout"],
+        idle_s=given["idle"],
     )
     words = " ".join(given["expression"])
-    taken = reading.Reading(
-        given["read"], limits, decoder, reading.Filter(words) if words else None
-    )
+    keep = reading.Filter(words) if words else None
+    taken = reading.Reading(given["read"], limits, decoder, keep)
+    if given["write"] == "-" and name != "text":
+        raise ValueRangeError("-j and -w - both want standard output", hint="name a file for -w")
+    writer = None if given["write"] is None else Writer(given["write"], given["read"])
     source = taken.blocks if name == "text" else taken.packets
     return run.stream(
         "sniff",
         [words] if words else [],
         _sink(name, given, decoder),
-        lambda loop: _records(source, loop, limits),
-        lambda: _outcome(taken, limits),
+        lambda loop: _records(partial(taken.copy, writer) if writer else source, loop, limits),
+        lambda: _outcome(taken, limits, writer),
     )
 
 
@@ -94,7 +106,15 @@ def _records(
     return source(ready)
 
 
-def _outcome(taken: "Reading", limits: Limits) -> run.Outcome:
+def _outcome(taken: "Reading", limits: Limits, writer: "Writer | None") -> run.Outcome:
     few = limits.count is not None and limits.taken < limits.count
+    status = NO if few else YES
+    failed: McastError | None = None
     fields = {**taken.summary(), "kernel_drops": 0}
-    return run.Outcome(limits.reason or "end", fields, NO if few else YES)
+    if writer is not None:
+        try:
+            writer.close()
+        except McastError as error:
+            failed, status = error, COULD_NOT_ASK
+        fields["written"] = writer.written
+    return run.Outcome(limits.reason or "end", fields, status, failed)
