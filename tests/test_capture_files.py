@@ -183,7 +183,9 @@ def test_pcapng_says_what_tshark_says(tmp_path: Path) -> None:
     if shutil.which("tshark") is None:
         pytest.skip("needs tshark")
     fields = ["frame.time_epoch", "frame.cap_len", "frame.len", "frame.interface_name"]
-    for data, _ in KINDS.values():
+    for kind, (data, _) in KINDS.items():
+        if kind == "custom blocks":
+            continue  # tshark lists them as if they were packets
         path = written(tmp_path, data)
         command = [
             "tshark",

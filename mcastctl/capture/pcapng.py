@@ -96,16 +96,41 @@ class PcapngFile(CaptureFile):
                 places = []
             run = following if following is not None and following.interface.plain else None
             if run is not None:
-                places.append(at + _RECORD)
-            elif not self._damage:
-                odd = self._other(data, at, size, following or kind)
-                if odd is not None:
-                    yield odd
+                self._at = self._follow(data, size, run, places)
+                continue
+            odd = None if self._damage else self._other(data, at, size, following or kind)
+            if odd is not None:
+                yield odd
             if self._damage:
                 break
             self._at += size
         if run is not None:
             yield self._block(data, places, run)
+
+    def _follow(self, data: bytes, size: int, run: Run, places: list[int]) -> int:
+        """Note the packet block at `_at` and what follows it of the same form, quickly.
+
+        Returns where the first block lies that is not so plain: of another interface, with
+        options, damaged or not all there.
+        """
+        at, end, which = self._at, len(data) - 24, run.which
+        add = places.append
+        # The length behind one block and the head of the next are read at one stroke.
+        peek = struct.Struct(f"{run.order}IIII8xI").unpack_from
+        add(at + _RECORD)
+        at += size
+        if run.direction:
+            return at
+        while at <= end:
+            _, kind, size, other, captured = peek(data, at - 4)
+            padded = 32 + (captured + 3 & ~3)
+            if kind != PACKET or other != which or size != padded or captured > MAX_FRAME:
+                break
+            if at + size > end or peek(data, at + size - 4)[0] != size:
+                break
+            add(at + _RECORD)
+            at += size
+        return at
 
     def _size(self, data: bytes) -> int:
         """Return the size of the block at `_at`, 0 when it is not all there or damaged."""
