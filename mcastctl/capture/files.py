@@ -148,6 +148,6 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
 
 
 def repacked(ts_ns: int, captured: bytes, length: int) -> bytes:
-    """Return a record in the form of `Block`: little-endian, seconds and nanoseconds."""
-    sec, nsec = divmod(ts_ns, 1_000_000_000)
-    return struct.pack("<IIII", sec & 0xFFFFFFFF, nsec, len(captured), length) + captured
+    """Return a record in the form of `Block`: little-endian, ticks of a nanosecond."""
+    count = ts_ns & 0xFFFFFFFFFFFFFFFF
+    return struct.pack("<IIII", count >> 32, count & 0xFFFFFFFF, len(captured), length) + captured

@@ -48,17 +48,19 @@ class PcapFile(CaptureFile):
     def blocks(self) -> Iterator[Block]:
         """Yield blocks of records; raise DamagedFile at the first that is not whole."""
         source = self.source
-        more = True
-        while more:
-            more = source.more()
+        ended = False
+        while True:
             data = source.pending
             offsets, stop = self._whole(data)
             if offsets:
                 numbers = range(self.records + 1, self.records + 1 + len(offsets))
                 self.records += len(offsets)
                 yield self._block(data, offsets, numbers)
-            self._check(data, stop, ended=not more and not source.stopped)
+            self._check(data, stop, ended=ended and not source.stopped)
             source.drop(stop)
+            if ended:
+                return
+            ended = not source.more()
 
     def _whole(self, data: bytes) -> tuple[list[int], int]:
         """Return the places of the records that are whole, and where the next begins."""
@@ -104,4 +106,4 @@ class PcapFile(CaptureFile):
             parts.append(record)
             places.append(place)
             place += len(record)
-        return Block(b"".join(parts), places, numbers, self.linktype, "<", 1)
+        return Block(b"".join(parts), places, numbers, self.linktype, "<", 1, ticks=True)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mcastctl.capture.files import CaptureFile, DamagedFile, Input, repacked
+from mcastctl.capture.files import CaptureFile, Input, repacked
 from mcastctl.model.frame import MAX_FRAME, Block
 
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, PACKET = 0x0A0D0D0A, 1, 2, 3, 6
@@ -46,8 +46,13 @@ class Interface(NamedTuple):
         return count * self.tick_ns[0] // self.tick_ns[1] + self.offset_s * 1_000_000_000
 
 
-_Run = tuple[int, str]
-"""What records of one `Block` have in common: interface and direction."""
+class Run(NamedTuple):
+    """What the records of one `Block` have in common."""
+
+    which: int
+    interface: Interface
+    direction: str
+    order: str
 
 
 class PcapngFile(CaptureFile):
@@ -60,53 +65,72 @@ class PcapngFile(CaptureFile):
         self.interfaces: list[Interface] = []
         self._order = "<"
         self._at = 0
-        self._damage: DamagedFile | None = None
+        self._damage = ""
 
     def blocks(self) -> Iterator[Block]:
         """Yield blocks of records; raise DamagedFile at the first block that is not whole."""
         source = self.source
-        more = True
-        while more:
-            more = source.more()
+        ended = False
+        while True:
             yield from self._whole(source.pending)
-            if self._damage is not None:
-                raise self._damage
+            if self._damage:
+                raise self.damaged(self._at, self._damage)
             left = len(source.pending) - self._at
-            if left and not more and not source.stopped:
+            if left and ended and not source.stopped:
                 raise self.damaged(self._at, f"a block ends after {left} bytes")
             source.drop(self._at)
+            if ended:
+                return
+            ended = not source.more()
 
     def _whole(self, data: bytes) -> Iterator[Block]:
         """Yield the records of the blocks that are whole; leave `_at` behind the last."""
         self._at = 0
         places: list[int] = []
-        run: _Run = (-1, "")
-        while self._damage is None:
-            size = self._size(data)
-            if not size:
-                break
+        run: Run | None = None
+        while size := self._size(data):
             at, kind = self._at, struct.unpack_from(f"{self._order}I", data, self._at)[0]
-            if kind == PACKET:
-                following = self._packet(data, at, size)
-                if following is None:
-                    break
-                if following != run and places:
-                    yield self._block(data, places, run)
-                    places = []
-                run = following
-                if self.interfaces[run[0]].plain:
-                    places.append(at + _RECORD)
-                    self._at += size
-                    continue
-            if places:
+            following = self._packet(data, at, size) if kind == PACKET else None
+            if run is not None and following != run:
                 yield self._block(data, places, run)
                 places = []
-            odd = self._other(data, at, size, kind)
-            self._at += size if self._damage is None else 0
+            run = following if following is not None and following.interface.plain else None
+            if run is not None:
+                self._at = self._follow(data, size, run, places)
+                continue
+            odd = None if self._damage else self._other(data, at, size, following or kind)
             if odd is not None:
                 yield odd
-        if places:
+            if self._damage:
+                break
+            self._at += size
+        if run is not None:
             yield self._block(data, places, run)
+
+    def _follow(self, data: bytes, size: int, run: Run, places: list[int]) -> int:
+        """Note the packet block at `_at` and what follows it of the same form, quickly.
+
+        Returns where the first block lies that is not so plain: of another interface, with
+        options, damaged or not all there.
+        """
+        at, end, which = self._at, len(data) - 24, run.which
+        add = places.append
+        # The length behind one block and the head of the next are read at one stroke.
+        peek = struct.Struct(f"{run.order}IIII8xI").unpack_from
+        add(at + _RECORD)
+        at += size
+        if run.direction:
+            return at
+        while at <= end:
+            _, kind, size, other, captured = peek(data, at - 4)
+            padded = 32 + (captured + 3 & ~3)
+            if kind != PACKET or other != which or size != padded or captured > MAX_FRAME:
+                break
+            if at + size > end or peek(data, at + size - 4)[0] != size:
+                break
+            add(at + _RECORD)
+            at += size
+        return at
 
     def _size(self, data: bytes) -> int:
         """Return the size of the block at `_at`, 0 when it is not all there or damaged."""
@@ -128,39 +152,39 @@ class PcapngFile(CaptureFile):
         return size
 
     def _fault(self, what: str) -> int:
-        self._damage = self.damaged(self._at, what)
+        self._damage = what
         return 0
 
-    def _block(self, data: bytes, places: list[int], run: _Run) -> Block:
-        interface = self.interfaces[run[0]]
+    def _block(self, data: bytes, places: list[int], run: Run) -> Block:
         numbers = range(self.records + 1, self.records + 1 + len(places))
         self.records += len(places)
         return Block(
             data,
             places,
             numbers,
-            interface.linktype,
-            self._order,
-            interface.tick_ns[0],
+            run.interface.linktype,
+            run.order,
+            run.interface.tick_ns[0],
             ticks=True,
-            iface=interface.name,
-            direction=run[1],
+            iface=run.interface.name,
+            direction=run.direction,
         )
 
-    def _packet(self, data: bytes, at: int, size: int) -> _Run | None:
-        """Return interface and direction of an Enhanced Packet Block, None for damage."""
+    def _packet(self, data: bytes, at: int, size: int) -> Run | None:
+        """Return what an Enhanced Packet Block belongs to, None for damage."""
         if size < 32:
             self._fault(f"a packet block of {size} bytes")
             return None
         which, _, _, captured = struct.unpack_from(f"{self._order}IIII", data, at + 8)
         if not self._plausible(which, captured, size - 32):
             return None
+        direction = ""
         options = at + 28 + (captured + 3 & ~3)
-        if options + 4 >= at + size:
-            return (which, "")
-        flags = self._options(data[options : at + size - 4]).get(_FLAGS, b"")
-        word = struct.unpack(f"{self._order}I", flags)[0] if len(flags) == 4 else 0
-        return (which, _DIRECTIONS.get(word & 3, ""))
+        if options + 4 < at + size:
+            flags = self._options(data[options : at + size - 4]).get(_FLAGS, b"")
+            word = struct.unpack(f"{self._order}I", flags)[0] if len(flags) == 4 else 0
+            direction = _DIRECTIONS.get(word & 3, "")
+        return Run(which, self.interfaces[which], direction, self._order)
 
     def _plausible(self, which: int, captured: int, room: int) -> bool:
         if which >= len(self.interfaces):
@@ -169,15 +193,17 @@ class PcapngFile(CaptureFile):
             return bool(self._fault(f"a packet claims {captured} captured bytes of {room}"))
         return True
 
-    def _other(self, data: bytes, at: int, size: int, kind: int) -> Block | None:
+    def _other(self, data: bytes, at: int, size: int, kind: int | Run) -> Block | None:
         """Take any other block; return the record of one whose form is unusual."""
         body = data[at + 8 : at + size - 4]
+        if isinstance(kind, Run):
+            return self._converted(body, PACKET, kind.direction)
         if kind == SECTION:
             self._section(body)
         elif kind == INTERFACE:
             self._interface(body)
-        elif kind in (PACKET, OLD_PACKET):
-            return self._converted(body, kind)
+        elif kind == OLD_PACKET:
+            return self._converted(body, OLD_PACKET, "")
         elif kind == SIMPLE_PACKET:
             return self._simple(body)
         return None
@@ -223,7 +249,7 @@ class PcapngFile(CaptureFile):
             at += 4 + (size + 3 & ~3)
         return found
 
-    def _converted(self, body: bytes, kind: int) -> Block | None:
+    def _converted(self, body: bytes, kind: int, direction: str) -> Block | None:
         """Take a packet whose clock or block type needs rewriting."""
         if len(body) < 20:
             self._fault(f"a packet block of {len(body) + 12} bytes")
@@ -234,7 +260,8 @@ class PcapngFile(CaptureFile):
         if not self._plausible(which, captured, len(body) - 20):
             return None
         ts_ns = self.interfaces[which].ts_ns(high << 32 | low)
-        return self._single(which, ts_ns, body[20 : 20 + captured], length)
+        found = self._single(which, ts_ns, body[20 : 20 + captured], length)
+        return found._replace(direction=direction)
 
     def _simple(self, body: bytes) -> Block | None:
         """Take a Simple Packet Block: no time, no interface but the first."""
@@ -253,5 +280,5 @@ class PcapngFile(CaptureFile):
         record = repacked(max(ts_ns, 0), captured, length)
         numbers = [self.records]
         return Block(
-            record, [0], numbers, interface.linktype, "<", 1, ticks=False, iface=interface.name
+            record, [0], numbers, interface.linktype, "<", 1, ticks=True, iface=interface.name
         )

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from mcastctl.capture.bpf import Program
 from mcastctl.capture.files import CaptureFile, open_file
-from mcastctl.decode.packet import Decoder
+from mcastctl.capture.writer import Writer
+from mcastctl.decode.explain import Explainer
 from mcastctl.model.frame import ETHERNET, Block, frame_at, frames
 from mcastctl.model.limits import Limits
 from mcastctl.model.packet import Packet
+from mcastctl.model.records import Notice
 
 Ready = Callable[[int], bool]
 
@@ -51,14 +53,14 @@ class Span(NamedTuple):
 class Reading:
     """One run over a capture file.
 
-    `blocks` yields what passes the filter, at most as many as `limits` allow; `packets`
+    `blocks` yields what passes the filter, at most as many as `limits` allow; `records`
     decodes it. Both raise CaptureFileError, for damage after everything that was whole.
     """
 
     def __init__(
-        self, path: str, limits: Limits, decoder: Decoder, keep: Filter | None = None
+        self, path: str, limits: Limits, explainer: Explainer, keep: Filter | None = None
     ) -> None:
-        self.decoder = decoder
+        self.explainer = explainer
         self.span: Span | None = None
         self._path = path
         self._limits = limits
@@ -88,11 +90,18 @@ class Reading:
             if limits.reached(time.monotonic_ns(), quiet=False):
                 return
 
-    def packets(self, ready: Ready = lambda descriptor: True) -> Iterator[Packet]:
+    def records(self, ready: Ready = lambda descriptor: True) -> Iterator[Packet | Notice]:
         """Yield the same, decoded."""
         for block in self.blocks(ready):
             for number, frame in frames(block):
-                yield self.decoder.decode(frame, number)
+                yield from self.explainer.explain(frame, number)
+
+    def copy(self, writer: Writer, ready: Ready = lambda descriptor: True) -> Iterator[Block]:
+        """Write the same to another file; yield nothing."""
+        for block in self.blocks(ready):
+            for _, frame in frames(block):
+                writer.write(frame)
+        yield from ()
 
     def _note(self, block: Block) -> None:
         first = frame_at(block, block.offsets[0]).ts_ns
@@ -103,8 +112,4 @@ class Reading:
         """Return the counters of the run; the clock is that of the file."""
         span = self.span or Span(0, 0)
         elapsed_s = max((span.last_ns - span.first_ns) / 1e9, 0.0)
-        return {
-            "packets": self._limits.taken,
-            "elapsed_s": round(elapsed_s, 6),
-            "malformed": self.decoder.malformed,
-        }
+        return self.explainer.summary(self._limits.taken, elapsed_s)

@@ -3,14 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from mcastctl.capture import privilege
 from mcastctl.capture.live import Wanted
 from mcastctl.capture.savefile import Rotation, Savefile
 from mcastctl.cli import live, run
-from mcastctl.model.errors import NO, YES, ValueRangeError
-from mcastctl.model.limits import Limits
 from mcastctl.model.records import Record
 from mcastctl.net.loop import Loop
 from mcastctl.output.sinks import Sink
@@ -18,8 +16,6 @@ from mcastctl.output.sinks import Sink
 
 def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
     """Capture into a file; return the exit status."""
-    if given["write"] == "-" and name != "text":
-        raise ValueRangeError("-j and -w - both want standard output", hint="name a file for -w")
     rotation = Rotation(*(given[f"rotate_{one}"] for one in ("size", "time", "packets", "keep")))
     who = privilege.target(os.environ)
     # The caller of sudo gets only files he may write, and they are his; root's own are root's.
@@ -32,12 +28,7 @@ def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
 
     dump = Dump(what, savefile)
     privilege.surrender(who)
-    limits = Limits(
-        time.monotonic_ns(),
-        count=given["count"],
-        timeout_s=given["timeout"],
-        idle_s=given["idle"],
-    )
+    limits = live.run_limits(given)
     started_ns = time.monotonic_ns()
 
     def records(loop: Loop) -> Iterator[Record]:
@@ -53,27 +44,18 @@ def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
             "files": list(savefile.names),
             "kernel_drops": dump.drops(),
         }
-        few = limits.count is not None and limits.taken < limits.count
-        status = NO if few or not limits.taken else YES
-        return run.Outcome(limits.reason, fields, status)
+        return run.Outcome(limits.reason, fields, live.status(limits))
 
     try:
-        asked = [what.expression] if what.expression else []
-        return run.stream("sniff", asked, _sink(name, given, limits), records, outcome)
+        return run.stream("sniff", live.asked(what), _sink(name, given), records, outcome)
     finally:
         dump.close()
         savefile.close()
 
 
-def _sink(name: str, given: dict[str, Any], limits: Limits) -> Sink:
-    from mcastctl.output import live as lines
+def _sink(name: str, given: dict[str, Any]) -> Sink:
     from mcastctl.output import packets
 
     if name != "text":
         return packets.PacketJson(quiet=given["quiet"])
-    look = packets.Look(verbose=given["verbose"])
-    return lines.LiveText(_nobody, _nobody, look, limits, quiet=given["quiet"])
-
-
-def _nobody(*_: object) -> NoReturn:
-    raise AssertionError("a capture into a file shows no packets")
+    return packets.Messages(quiet=given["quiet"], verbose=given["verbose"])

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from mcastctl.capture import privilege
 from mcastctl.capture.live import Live, Wanted
-from mcastctl.cli import options, run
+from mcastctl.cli import options, run, sniff
 from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record
 from mcastctl.net import nic
 
 if TYPE_CHECKING:
-    from mcastctl.decode.packet import Decoder
+    from mcastctl.decode.explain import Explainer
     from mcastctl.net.loop import Loop
-    from mcastctl.output.sinks import Sink
 
 EVERY = "any"
 """The name for all interfaces, as libpcap has it."""
@@ -39,6 +38,7 @@ def wanted(given: dict[str, Any]) -> Wanted:
 def capture(given: dict[str, Any]) -> int:
     """Capture and show; return the exit status."""
     name = options.snapshot_format(given["output"], given["as_json"])
+    sniff.refuse(given, name)
     what = wanted(given)
     if given["write"] is not None:
         from mcastctl.cli import dump
@@ -48,60 +48,53 @@ def capture(given: dict[str, Any]) -> int:
     changed = privilege.lower(who)
     live = Live(what)
     privilege.surrender(who)
-    # Only now may anything be loaded that looks into frames.
-    from mcastctl.decode.packet import Decoder
+    explainer = sniff.explain(given, name)  # only now is anything loaded that looks into frames
+    limits = run_limits(given)
+    each = name != "text" or given["streams"] or given["control"]
+    sink = sniff.open_sink(name, given, explainer, limits)
+    started_ns = time.monotonic_ns()
 
-    decoder = Decoder()
-    limits = Limits(
+    def everything(loop: "Loop") -> Iterator[Any]:
+        yield from banner(what, who if changed else None)
+        if each:
+            yield from _records(live, loop, limits, explainer)
+        else:
+            yield from live.slices(loop, limits)  # the sink notes what it took
+        yield from dropped_frames(live.drops())
+
+    def outcome() -> run.Outcome:
+        elapsed_s = (time.monotonic_ns() - started_ns) / 1e9
+        fields = explainer.summary(limits.taken, elapsed_s) | {"kernel_drops": live.drops()}
+        return run.Outcome(limits.reason, fields, status(limits))
+
+    try:
+        return run.stream("sniff", asked(what), sink, everything, outcome)
+    finally:
+        live.close()
+
+
+def run_limits(given: dict[str, Any]) -> Limits:
+    """Return when the capture is to end."""
+    return Limits(
         time.monotonic_ns(),
         count=given["count"],
         timeout_s=given["timeout"],
         idle_s=given["idle"],
     )
-    sink, records = _sink(name, given, decoder, limits), _slices
-    if name != "text":
-        records = _packets
-    started_ns = time.monotonic_ns()
-
-    def everything(loop: "Loop") -> Iterator[Record]:
-        yield from banner(what, who if changed else None)
-        yield from records(live, loop, limits, decoder)
-        yield from dropped_frames(live.drops())
-
-    def outcome() -> run.Outcome:
-        fields: dict[str, object] = {
-            "packets": limits.taken,
-            "elapsed_s": round((time.monotonic_ns() - started_ns) / 1e9, 6),
-            "malformed": decoder.malformed,
-            "kernel_drops": live.drops(),
-        }
-        few = limits.count is not None and limits.taken < limits.count
-        return run.Outcome(limits.reason, fields, NO if few or not limits.taken else YES)
-
-    try:
-        return run.stream(
-            "sniff", [what.expression] if what.expression else [], sink, everything, outcome
-        )
-    finally:
-        live.close()
 
 
-def _sink(name: str, given: dict[str, Any], decoder: "Decoder", limits: Limits) -> "Sink":
-    from mcastctl.decode.protocols import is_plain
-    from mcastctl.output import live, packets
-
-    if name != "text":
-        return packets.PacketJson(quiet=given["quiet"])
-    look = packets.Look(given["detail"] or "", given["link"], given["verbose"])
-    return live.LiveText(decoder.decode, is_plain, look, limits, quiet=given["quiet"])
+def status(limits: Limits) -> int:
+    """Return the exit status: no when fewer came than asked for, or nothing at all."""
+    few = limits.count is not None and limits.taken < limits.count
+    return NO if few or not limits.taken else YES
 
 
-def _slices(live: Live, loop: "Loop", limits: Limits, decoder: "Decoder") -> Iterator[Any]:
-    """Yield blocks as they are; the sink notes what it took."""
-    return live.slices(loop, limits)
+def asked(what: Wanted) -> list[str]:
+    """Return the filter, for the first record."""
+    return [what.expression] if what.expression else []
 
 
-def _packets(live: Live, loop: "Loop", limits: Limits, decoder: "Decoder") -> Iterator[Record]:
+def _records(live: Live, loop: "Loop", limits: Limits, explainer: "Explainer") -> Iterator[Record]:
     """Yield the frames decoded."""
     from mcastctl.model.ring import frames
 
@@ -113,7 +106,7 @@ def _packets(live: Live, loop: "Loop", limits: Limits, decoder: "Decoder") -> It
             if not limits.room(1):
                 break
             limits.take(1, time.monotonic_ns())
-            yield decoder.decode(frame, limits.taken)
+            yield from explainer.explain(frame, limits.taken)
 
 
 def banner(what: Wanted, who: privilege.Identity | None) -> Iterator[Notice]:

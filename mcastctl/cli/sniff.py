@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcastctl.cli import options, run
 from mcastctl.cli import params as p
-from mcastctl.model.errors import NO, YES
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, McastError, ValueRangeError
 from mcastctl.model.limits import Limits
-from mcastctl.model.records import Record
 
 if TYPE_CHECKING:
     from mcastctl.capture.reading import Reading
-    from mcastctl.net.loop import Loop
+    from mcastctl.capture.writer import Writer
+    from mcastctl.decode.explain import Explainer
     from mcastctl.output.sinks import Sink
 
 EXAMPLES = """
@@ -22,8 +23,11 @@ mcastctl sniff -i eth0                              multicast, IGMP, MLD, PIM; n
 mcastctl sniff -i eth0 udp port 5004 -c 100 -T 10s
 mcastctl sniff -r join.pcapng                       every frame of a capture file
 mcastctl sniff -r join.pcap igmp or ip6 protochain 58
-tcpdump -i eth0 -w - | mcastctl sniff -r -          what another program captures
+mcastctl sniff -r tv.pcap --streams                 who sends what, losing how much
+mcastctl sniff -r join.pcap --control               who joins, leaves, queries
+tcpdump -i eth0 -U -w - | mcastctl sniff -r -       what another program captures
 mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
+mcastctl sniff -r all.pcap -w streams.pcapng 'udp and net 239.0.0.0/8'
 """
 
 
@@ -41,6 +45,8 @@ mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
 @options.capture
 @options.limits
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")
+@click.option("--streams", is_flag=True, help="Show a table of the streams, not each packet.")
+@click.option("--control", is_flag=True, help="Tell who joins, leaves, queries, is elected.")
 @click.option("-e", "--link", is_flag=True, help="Show the link header.")
 @options.snapshot()
 @options.dumps
@@ -51,56 +57,91 @@ def command(**given: Any) -> int:
 
         return live.capture(given)
     from mcastctl.capture import reading
-    from mcastctl.decode.packet import Decoder
+    from mcastctl.capture.writer import Writer
 
     name = options.snapshot_format(given["output"], given["as_json"])
-    decoder = Decoder()
+    refuse(given, name)
+    explainer = explain(given, name)
     limits = Limits(
-        time.monotonic_ns(), count=given["count"], timeout_s=given["timeout"], idle_s=None
+        time.monotonic_ns(),
+        count=given["count"],
+        timeout_s=given["timeout"],
+        idle_s=given["idle"],
     )
     words = " ".join(given["expression"])
-    taken = reading.Reading(
-        given["read"], limits, decoder, reading.Filter(words) if words else None
-    )
-    source = taken.blocks if name == "text" else taken.packets
+    keep = reading.Filter(words) if words else None
+    taken = reading.Reading(given["read"], limits, explainer, keep)
+    writer = None if given["write"] is None else Writer(given["write"], given["read"])
+    each = name != "text" or given["streams"] or given["control"]
+    source: Callable[..., Iterator[Any]] = taken.records if each else taken.blocks
+    if writer is not None:
+        source = partial(taken.copy, writer)
     return run.stream(
         "sniff",
         [words] if words else [],
-        _sink(name, given, decoder),
-        lambda loop: _records(source, loop, limits),
-        lambda: _outcome(taken, limits),
+        open_sink(name, given, explainer),
+        lambda loop: source(run.readable(loop, limits)),
+        lambda: _outcome(taken, limits, writer),
     )
 
 
-def _sink(name: str, given: dict[str, Any], decoder: Any) -> "Sink":
+def refuse(given: dict[str, Any], name: str) -> None:
+    """Refuse what cannot go together."""
+    if given["write"] == "-" and name != "text":
+        raise ValueRangeError("-j and -w - both want standard output", hint="name a file for -w")
+    modes = [mode for mode in ("streams", "control", "write") if given[mode]]
+    if len(modes) > 1:
+        raise ValueRangeError(
+            f"--{modes[0]} and --{modes[1]} cannot go together", hint="run it once for each"
+        )
+
+
+def explain(given: dict[str, Any], name: str) -> "Explainer":
+    """Return what turns frames into records; this loads the decoders."""
+    from mcastctl.decode.explain import Explainer
+    from mcastctl.decode.packet import Decoder
+    from mcastctl.model.control import Commentary
+    from mcastctl.model.watch import Watch
+
+    watched = given["streams"] or name != "text"
+    return Explainer(
+        Decoder(deep=given["verbose"] > 1),
+        Watch() if watched else None,
+        Commentary() if given["control"] else None,
+    )
+
+
+def open_sink(
+    name: str, given: dict[str, Any], explainer: "Explainer", live: Limits | None = None
+) -> "Sink":
+    """Return what prints packets; with the limits of a live capture also blocks of a ring."""
     from mcastctl.decode.protocols import is_plain
-    from mcastctl.output import packets
+    from mcastctl.output import packets, watching
 
+    quiet, verbose = given["quiet"], given["verbose"]
     if name != "text":
-        return packets.PacketJson(quiet=given["quiet"])
-    look = packets.Look(given["detail"] or "", given["link"], given["verbose"])
-    return packets.PacketText(decoder.decode, is_plain, look, quiet=given["quiet"])
+        return packets.PacketJson(quiet=max(quiet, given["streams"]))
+    if given["streams"] and explainer.watch is not None:
+        return watching.StreamTable(explainer.watch.rows, quiet=quiet, verbose=verbose)
+    if given["control"]:
+        return watching.Comments(quiet=quiet, verbose=verbose)
+    look = packets.Look(given["detail"] or "", given["link"], verbose)
+    if live is not None:
+        from mcastctl.output.live import LiveText
+
+        return LiveText(explainer, is_plain, look, live, quiet=quiet)
+    return packets.PacketText(explainer.decoder.decode, is_plain, look, quiet=quiet)
 
 
-def _records(
-    source: Callable[[Callable[[int], bool]], Iterator[Any]], loop: "Loop", limits: Limits
-) -> Iterator[Record]:
-    """Yield what is read, waiting for a pipe as the loop waits: signals and -T end it."""
-    watched: set[int] = set()
-
-    def ready(descriptor: int) -> bool:
-        if descriptor not in watched:
-            loop.watch(descriptor)
-            watched.add(descriptor)
-        while loop.stopped_by is None and not limits.reached(time.monotonic_ns()):
-            if loop.wait(limits.next_ns()):
-                return True
-        return False
-
-    return source(ready)
-
-
-def _outcome(taken: "Reading", limits: Limits) -> run.Outcome:
+def _outcome(taken: "Reading", limits: Limits, writer: "Writer | None") -> run.Outcome:
     few = limits.count is not None and limits.taken < limits.count
+    status = NO if few else YES
+    failed: McastError | None = None
     fields = {**taken.summary(), "kernel_drops": 0}
-    return run.Outcome(limits.reason or "end", fields, NO if few else YES)
+    if writer is not None:
+        try:
+            writer.close()
+        except McastError as error:
+            failed, status = error, COULD_NOT_ASK
+        fields["written"] = writer.written
+    return run.Outcome(limits.reason or "end", fields, status, failed)

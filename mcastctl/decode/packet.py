@@ -15,8 +15,10 @@ _DEEPEST = 4
 class Decoder:
     """Turns frames into packets and counts what was damaged. Total on any bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, deep: bool = False) -> None:
+        """With `deep` each packet gets the lines of scapy's view of it."""
         self.malformed = 0
+        self._deep = deep
         self._fragments = Reassembly()
         self._rtp = RtpFlows()
 
@@ -59,7 +61,15 @@ class Decoder:
             draft.payload,
             draft.payload_length,
             draft.mark,
+            self._layers(frame.linktype, data),
         )
+
+    def _layers(self, linktype: int, data: bytes) -> tuple[str, ...]:
+        if not self._deep:
+            return ()
+        from mcastctl.decode import deep
+
+        return tuple(deep.layers(linktype, data))
 
     def _link(self, linktype: int, cursor: Cursor, draft: Draft) -> None:
         header = link.decode(linktype, cursor, draft.fields)

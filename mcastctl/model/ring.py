@@ -97,8 +97,3 @@ def frame_at(block: Slice, at: int) -> tuple[Frame, int]:
 def _cooked(protocol: int, *address: int | bytes) -> bytes:
     """Return the header of Linux cooked capture v2 that takes the place of a frame's own."""
     return struct.pack("=H", protocol) + struct.pack("!2xIHBB8s", *address)  # network order as is
-
-
-def datagrams(block: Slice) -> int:
-    """Return how many frames a block holds, super-packets counted as what they become."""
-    return sum(1 for _ in frames(block)) if block.vnet else block.held

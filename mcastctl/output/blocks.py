@@ -104,7 +104,7 @@ class BlockText:
         flows = self._flows
         get4, get6 = flows.known4.get, flows.known6.get
         data, ticks, per_us = block.data, block.ticks, 1000 // block.unit_ns
-        adjusted = ticks or per_us > 1
+        high, base, whole, span = -1, 0, -1, 1_000_000 * per_us
         prefix = self._prefix(block)
         line = prefix.replace("%", "%%") + "%s"
         last, parts = -1, []
@@ -117,9 +117,14 @@ class BlockText:
                 parts.append(self._line(block, at, number))
                 continue
             second, us, captured, length, kind, version, size, rest, key = fields4(data, at)
-            if adjusted:
-                if ticks:
-                    second, us = divmod(second << 32 | us, 1_000_000 * per_us)
+            if ticks:
+                if second != high or not 0 <= us - base < span:  # another second
+                    high = second
+                    whole = (second << 32 | us) // span
+                    base = whole * span - (high << 32)
+                us = (us - base) // per_us
+                second = whole
+            elif per_us > 1:
                 us //= per_us
             if second != last:
                 parts.append(_joined(last, line, values))

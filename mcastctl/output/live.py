@@ -2,60 +2,77 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from mcastctl.model.frame import Block
+from mcastctl.model.frame import Block, Frame
 from mcastctl.model.limits import Limits
-from mcastctl.model.records import Notice, Record
-from mcastctl.model.ring import Slice, datagrams, frames
-from mcastctl.output import stream, text
+from mcastctl.model.packet import Packet
+from mcastctl.model.records import Record
+from mcastctl.model.ring import Slice, frames
+from mcastctl.output import text
 from mcastctl.output.blocks import FlowTexts
-from mcastctl.output.packets import Decode, Look, PacketText, tail, where
+from mcastctl.output.packets import Look, PacketText, tail, where
 from mcastctl.output.rings import RingText
 
 
+class Decoder(Protocol):
+    """What turns a frame into a packet."""
+
+    def decode(self, frame: Frame, number: int) -> Packet:
+        """Return the packet."""
+
+
+class Explainer(Protocol):
+    """What decodes and counts (`decode.explain`)."""
+
+    bytes: int
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder alone."""
+
+
 class LiveText(PacketText):
-    """Prints slices of a ring and notes in `limits` how many frames they held."""
+    """Prints slices of a ring, and notes how many frames and bytes they held."""
 
     def __init__(
         self,
-        decode: Decode,
+        explainer: Explainer,
         plain: Callable[[int, int], bool],
         look: Look,
         limits: Limits,
         *,
         quiet: int,
     ) -> None:
+        decode = explainer.decoder.decode
         super().__init__(decode, plain, look, quiet=quiet)
+        self._explainer = explainer
         self._limits = limits
         self._ring = RingText(
             FlowTexts(plain), lambda frame, number: tail(decode(frame, number), look), where
         )
 
     def write(self, record: "Record | Block | Slice") -> None:
-        """Take one record."""
+        """Take one record, or a block of frames."""
         if not isinstance(record, Slice):
             super().write(record)
             return
-        number, room = self._limits.taken + 1, self._limits.room(record.held * 128)
-        if self.quiet:
-            shown = min(datagrams(record), room)
-        elif self._look == Look():
-            lines, shown = self._ring.lines(record, number, room)
+        number, room = self._limits.taken + 1, self._limits.room(1 << 32)
+        if self._look == Look() and not self.quiet:
+            lines, shown, size = self._ring.lines(record, number, room)
             self.out.write(lines)
         else:
-            shown = 0
-            for line in self._detailed(record, number, room):
-                self.out.write(line.encode(errors="backslashreplace"))
-                shown += 1
+            shown = size = 0
+            for frame in _some(record, room):
+                if not self.quiet:
+                    said = tail(self._decode(frame, number + shown), self._look)
+                    line = f"{text.clock(frame.ts_ns)} {said}"
+                    self.out.write(line.encode(errors="backslashreplace"))
+                shown, size = shown + 1, size + frame.length
+        self._explainer.bytes += size
         self._limits.take(shown, time.monotonic_ns())
 
-    def _detailed(self, block: Slice, number: int, room: int) -> Iterator[str]:
-        for at, frame in zip(range(number, number + room), frames(block), strict=False):
-            yield f"{text.clock(frame.ts_ns)} {tail(self._decode(frame, at), self._look)}"
 
-    def tell(self, record: Record) -> None:
-        """Say where a capture runs even without -v, as tcpdump does."""
-        if isinstance(record, Notice) and record.code == "capturing" and not self.quiet:
-            stream.notice(text.notice(record)[0])
-        else:
-            super().tell(record)
+def _some(block: Slice, most: int) -> Iterator[Frame]:
+    for _, frame in zip(range(most), frames(block), strict=False):
+        yield frame

@@ -17,6 +17,10 @@ _DIRECTIONS = {"in": "In ", "out": "Out "}
 _LINK_FIELDS = ("eth_src", "eth_dst", "vlan", "mpls", "cast")
 
 
+CAPTURING, PRIVILEGE = "capturing", "privilege"
+"""Codes of the notices with which a live capture begins."""
+
+
 class Look(NamedTuple):
     """How much a line shows: the dump ('', 'x', 'X', 'A'), the link header, field detail."""
 
@@ -99,7 +103,23 @@ def _plain(value: Any) -> str:
     return escape(str(value))
 
 
-class PacketText(Sink):
+class Messages(Sink):
+    """What is for people beside packets: where a capture runs, and how it ended."""
+
+    def tell(self, record: Record) -> None:
+        """Print one record for people to standard error."""
+        if isinstance(record, Report):
+            self.out.flush()
+            for line in captured(record.fields):
+                stream.notice(line)
+        elif isinstance(record, Notice) and record.code == CAPTURING:
+            if not self.quiet:
+                stream.notice(text.notice(record)[0])
+        else:
+            super().tell(record)
+
+
+class PacketText(Messages):
     """Lines for people. Blocks come out the cheap way where a line shows no more than it can."""
 
     def __init__(
@@ -134,15 +154,6 @@ class PacketText(Sink):
             for number, frame in frames(block)
         ]
         return "".join(lines).encode(errors="backslashreplace")
-
-    def tell(self, record: Record) -> None:
-        """Print one record for people to standard error."""
-        if isinstance(record, Report):
-            self.out.flush()
-            for line in captured(record.fields):
-                stream.notice(line)
-        else:
-            super().tell(record)
 
 
 class PacketJson(JsonLines):

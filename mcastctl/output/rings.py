@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from mcastctl.model import gso
 from mcastctl.model.frame import ETHERNET, Frame
@@ -24,6 +24,7 @@ _MASK6, _HEAD6 = struct.unpack("=II", b"\xff\xff\xf0\0\x86\xdd\x60\0")
 _MASK, _UDP = struct.unpack("=II", b"\xbf\xff\x00\xff\x00\x00\x00\x11")
 """Mask and value of the four bytes from the fragment flags to the protocol: no fragment, UDP,
 any TTL, 'don't fragment' or not."""
+_ORDER: Literal["little", "big"] = sys.byteorder
 _LONGEST = 80
 """No unpacking reaches further behind the beginning of the link header."""
 _FEW = 8
@@ -60,8 +61,8 @@ class RingText:
         self._memory: memoryview | None = None
         self._views: dict[int, memoryview] = {}
 
-    def lines(self, block: Slice, number: int, room: int) -> tuple[bytes, int]:
-        """Return the lines of a block and how many frames they show, at most `room`.
+    def lines(self, block: Slice, number: int, room: int) -> tuple[bytes, int, int]:
+        """Return the lines of a block, how many frames they show (at most `room`), their bytes.
 
         `number` is that of the first frame. A super-packet counts as its datagrams.
         """
@@ -69,17 +70,20 @@ class RingText:
             block = block._replace(held=room)
         text = self._uniform(block) if block.held >= _FEW else ""
         if text:
-            return text.encode(), block.held
-        parts = self._walk(block, number, room)
-        return "".join(parts).encode(errors="backslashreplace"), len(parts)
+            length = int.from_bytes(block.memory[block.start + 16 : block.start + 20], _ORDER)
+            return text.encode(), block.held, block.held * length
+        parts, size = self._walk(block, number, room)
+        return "".join(parts).encode(errors="backslashreplace"), len(parts), size
 
-    def _walk(self, block: Slice, number: int, room: int, *, plain_only: bool = False) -> list[str]:
-        """Look at every frame; what costs time here costs it a million times.
+    def _walk(
+        self, block: Slice, number: int, room: int, *, plain_only: bool = False
+    ) -> tuple[list[str], int]:
+        """Return the lines and the bytes; what costs time here costs it a million times.
 
         With `plain_only` it ends at a frame that is not plain UDP.
         """
         memory, at, vnet = block.memory, block.start, block.vnet
-        mac = int.from_bytes(memory[at + 24 : at + 26], sys.byteorder)
+        mac = int.from_bytes(memory[at + 24 : at + 26], _ORDER)
         fields4, fields6 = _fields(mac)
         plain = self._plain.setdefault(mac, set())
         get4, get6 = self._flows.known4.get, self._flows.known6.get
@@ -88,6 +92,7 @@ class RingText:
         add = parts.append
         last = speaker = -1
         clock, where = "", None
+        total = 0
         for _ in range(block.held):
             known = None
             if at <= end:
@@ -113,22 +118,33 @@ class RingText:
                 us = ns // 1000
                 add(f"{clock}{digits[us // 1000]}{digits[us % 1000]} {where}{known[2]}")
                 at += ahead
+                total += captured
             elif plain_only:
                 break
             else:
-                at = self._odd(block, at, number, parts)
+                at, size = self._odd(block, at, number, room, parts)
+                total += size
                 if len(parts) >= room:
-                    return parts[:room]
-        return parts
+                    break
+        return parts, total
 
-    def _odd(self, block: Slice, at: int, number: int, parts: list[str]) -> int:
-        """Add the line of any frame, one for each datagram of it; return where the next is."""
+    def _odd(
+        self, block: Slice, at: int, number: int, room: int, parts: list[str]
+    ) -> tuple[int, int]:
+        """Add the line of any frame, or one for each datagram of it while there is room.
+
+        Returns where the next frame is, and the bytes of this one.
+        """
         frame, after = frame_at(block, at)
+        size = 0
         for one in gso.split(frame):
+            if len(parts) >= room:
+                break
+            size += one.length
             second, ns = divmod(one.ts_ns, 1_000_000_000)
             said = self._other(one, number + len(parts))
             parts.append(f"{self._time(second)}{ns // 1000:06d} {said}")
-        return after
+        return after, size
 
     def _uniform(self, block: Slice) -> str:
         """Return the lines of a block of one flow, '' when it is none.
@@ -137,8 +153,8 @@ class RingText:
         length must hold one value from the first frame to the last.
         """
         memory, start, held = block.memory, block.start, block.held
-        stride = int.from_bytes(memory[start : start + 4], sys.byteorder)
-        mac = int.from_bytes(memory[start + 24 : start + 26], sys.byteorder)
+        stride = int.from_bytes(memory[start : start + 4], _ORDER)
+        mac = int.from_bytes(memory[start + 24 : start + 26], _ORDER)
         version6 = bytes(memory[start + mac + 12 : start + mac + 14]) == b"\x86\xdd"
         if (start | stride) % 8 or not stride or start + stride * (held - 1) >= block.stop:
             return ""
@@ -146,7 +162,7 @@ class RingText:
             return ""
         if not all(self._alike(block, at, width, held) for at, width in _columns(mac, version6)):
             return ""
-        first = self._walk(block._replace(held=1), 0, 1, plain_only=True)
+        first, _ = self._walk(block._replace(held=1), 0, 1, plain_only=True)
         if not first:
             return ""
         # HH:MM:SS.uuuuuu, then what is the same in every line
@@ -158,7 +174,7 @@ class RingText:
     def _alike(self, block: Slice, at: int, width: int, held: int) -> bool:
         """Tell whether the `width` bytes at `at` are the same in each of `held` frames."""
         memory, start = block.memory, block.start
-        stride = int.from_bytes(memory[start : start + 4], sys.byteorder)
+        stride = int.from_bytes(memory[start : start + 4], _ORDER)
         first, step = (start + at) // width, stride // width
         column = self._view(memory, width)[first : first + (held - 1) * step + 1 : step]
         return bool(column[1:] == column[:-1])
