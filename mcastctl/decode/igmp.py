@@ -12,7 +12,9 @@ _OTHERS = {
     0x30: "router-advertisement",  # multicast router discovery, RFC 4286
     0x31: "router-solicitation",
     0x32: "router-termination",
-    1: "create-group-request",  # version 0, RFC 988
+}
+_VERSION_0 = {  # RFC 988
+    1: "create-group-request",
     2: "create-group-reply",
     3: "join-group-request",
     4: "join-group-reply",
@@ -60,6 +62,10 @@ def decode(data: bytes, fields: Fields, dst: bytes, *, whole: bool) -> None:
         fields["hops"] = cursor.u8()
         cursor.skip(2)
         fields["group"], fields["sources"] = cursor.ipv4(), [cursor.ipv4()]
+    elif code in _VERSION_0:
+        fields |= {"type": _VERSION_0[code], "version": 0}
+        cursor.skip(7)
+        fields["group"] = cursor.ipv4()
     else:
         fields["type"] = _OTHERS.get(code, f"type-0x{code:02x}")
 

@@ -144,7 +144,7 @@ class Commentary:
         if fields["type"] == "hello":
             yield from self._hello(packet)
         elif "upstream_neighbor" in fields:
-            for entry in fields["groups"]:
+            for entry in fields.get("groups", ()):
                 for verb, code in (("joins", "pim-join"), ("prunes", "pim-prune")):
                     for one in entry.get(verb, ()):
                         source = "*" if "W" in one["flags"] else one["source"]

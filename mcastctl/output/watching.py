@@ -42,7 +42,7 @@ def cells(row: Row) -> list[str]:
         _rate(told["packets_per_s"], "/s"),
         _rate(told["bits_per_s"], "bit/s"),
         lost,
-        f"{one.jitter.ns / 1e6:.3f} ms" if one.jitter.ns else "-",
+        f"{one.jitter.ns / 1e6:.3f} ms" if one.numbered and one.kind != MPEGTS else "-",
         joined,
     ]
 
