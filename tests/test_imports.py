@@ -33,6 +33,8 @@ RUNS = [
     (["listen", "-i", "lo", GROUP, "-T", "0.2s"], {1}),
     (["listen", "-i", "lo", GROUP, "-T", "0.2s", "-j"], {1}),
     (["echo", "-i", "lo", GROUP, "-T", "0.2s"], {0, 1}),
+    (["sniff", "-i", "lo", "-T", "0.2s", "--rcvbuf", "1MiB"], {1}),
+    (["sniff", "-i", "lo", "-T", "0.2s", "--rcvbuf", "1MiB", "-j"], {1}),
 ]
 
 

@@ -38,6 +38,8 @@ class Savefile:
         """Open the first file; '-' is standard output. Raises CaptureFileError."""
         self.name = "standard output" if path == "-" else path
         self.written = 0
+        self.octets = 0
+        """Bytes of the packets themselves, as far as they were captured."""
         self._path = path
         self._rotation = rotation
         self._header = b""
@@ -114,6 +116,7 @@ class Savefile:
         self._size += len(view)
         self._packets += records
         self.written += records
+        self.octets += (len(view) - _RECORD * records) if records else 0
 
     def _open(self) -> None:
         self._number += 1

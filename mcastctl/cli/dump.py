@@ -9,6 +9,7 @@ from mcastctl.capture import privilege
 from mcastctl.capture.live import Wanted
 from mcastctl.capture.savefile import Rotation, Savefile
 from mcastctl.cli import live, run
+from mcastctl.model import watch
 from mcastctl.model.records import Record
 from mcastctl.net.loop import Loop
 from mcastctl.output.sinks import Sink
@@ -37,9 +38,8 @@ def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
         yield from live.dropped_frames(dump.drops())
 
     def outcome() -> run.Outcome:
-        fields: dict[str, object] = {
-            "packets": limits.taken,
-            "elapsed_s": round((time.monotonic_ns() - started_ns) / 1e9, 6),
+        elapsed_s = (time.monotonic_ns() - started_ns) / 1e9
+        fields = watch.totals(savefile.written, savefile.octets, elapsed_s) | {
             "written": savefile.written,
             "files": list(savefile.names),
             "kernel_drops": dump.drops(),

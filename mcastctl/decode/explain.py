@@ -8,7 +8,7 @@ from mcastctl.model.control import Commentary
 from mcastctl.model.frame import Frame
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Notice
-from mcastctl.model.watch import Watch
+from mcastctl.model.watch import Watch, totals
 
 
 class Explainer:
@@ -41,14 +41,5 @@ class Explainer:
 
     def summary(self, packets: int, elapsed_s: float) -> dict[str, object]:
         """Return the counters that end a run of `packets` frames."""
-        watched = self.watch if self.watch is not None else Watch()
-        span = elapsed_s if elapsed_s > 0 else 1.0
-        return {
-            "packets": packets,
-            "bytes": self.bytes,
-            "malformed": self.decoder.malformed,
-            "elapsed_s": round(elapsed_s, 6),
-            "packets_per_s": round(packets / span, 3),
-            "bits_per_s": round(8 * self.bytes / span, 3),
-            **watched.summary(),
-        }
+        counted = totals(packets, self.bytes, elapsed_s, self.watch)
+        return counted | {"malformed": self.decoder.malformed}

@@ -88,3 +88,18 @@ class Watch:
                 streams[-1]["joined"] = row.joined
         evicted = sum(one.evicted for one in places)
         return {**totals, "streams_evicted": evicted, "streams": streams}
+
+
+def totals(
+    packets: int, octets: int, elapsed_s: float, watched: Watch | None = None
+) -> dict[str, object]:
+    """Return the counters that end a capture; without a watch no stream is known."""
+    span = elapsed_s if elapsed_s > 0 else 1.0
+    return {
+        "packets": packets,
+        "bytes": octets,
+        "elapsed_s": round(elapsed_s, 6),
+        "packets_per_s": round(packets / span, 3),
+        "bits_per_s": round(8 * octets / span, 3),
+        **(watched or Watch()).summary(),
+    }
