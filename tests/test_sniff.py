@@ -194,6 +194,15 @@ def test_count_stops_and_tells_when_too_few(tmp_path: Path) -> None:
     assert sniff("-r", path, "-c", "61").returncode == 1
 
 
+def test_a_reader_that_leaves_ends_it(tmp_path: Path) -> None:
+    path = capture(tmp_path, [f.ether(packet) for packet in plain()] * 200)
+    command = f"{sys.executable} -m mcastctl sniff -r {path} | head -n 1"
+    shell = ["bash", "-c", f'{command}; echo "${{PIPESTATUS[0]}}"']
+    outcome = subprocess.run(shell, capture_output=True, text=True, check=True)
+    assert outcome.stdout.splitlines()[-1] == "141"
+    assert "Traceback" not in outcome.stderr
+
+
 # --- what is decoded
 
 
