@@ -88,7 +88,10 @@ def flat(fields: dict[str, Any], wanted: str) -> Iterator[str]:
     if wanted == "source":
         yield from fields.get("sources", ())
     for record in fields.get("records", ()):
-        yield from [record["group"]] if wanted == "group" else record["sources"]
+        if wanted == "group" and record["group"] is not None:
+            yield record["group"]
+        if wanted == "source":
+            yield from record["sources"]
 
 
 def compare(path: Path) -> set[str]:
@@ -215,6 +218,15 @@ def test_every_message_cut_short(tmp_path: Path) -> None:
     assert len(right) == len(made)
     assert all(packet["fields"]["truncated"] for packet in right)
     assert not [packet for packet in right if "malformed" in packet["fields"]]
+
+
+@pytest.mark.parametrize("snaplen", [96, 128, 200, 256])
+def test_every_message_within_a_snap_length(tmp_path: Path, snaplen: int) -> None:
+    wholes = [frames.ether(packet) for packet in control.ALL.values()]
+    made = [frames.Record(whole[:snaplen], length=len(whole)) for whole in wholes]
+    path = tmp_path / "short.pcap"
+    path.write_bytes(frames.pcap(made))
+    compare(path)
 
 
 @pytest.mark.skipif(not SAMPLES, reason="MCASTCTL_TEST_CAPTURES names no folder of captures")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -192,6 +194,15 @@ def test_count_stops_and_tells_when_too_few(tmp_path: Path) -> None:
     assert sniff("-r", path, "-c", "61").returncode == 1
 
 
+def test_a_reader_that_leaves_ends_it(tmp_path: Path) -> None:
+    path = capture(tmp_path, [f.ether(packet) for packet in plain()] * 200)
+    command = f"{sys.executable} -m mcastctl sniff -r {path} | head -n 1"
+    shell = ["bash", "-c", f'{command}; echo "${{PIPESTATUS[0]}}"']
+    outcome = subprocess.run(shell, capture_output=True, text=True, check=True)
+    assert outcome.stdout.splitlines()[-1] == "141"
+    assert "Traceback" not in outcome.stderr
+
+
 # --- what is decoded
 
 
@@ -218,6 +229,25 @@ def test_fragments_are_put_together(tmp_path: Path) -> None:
         assert [one["type"] for one in last["fields"]["answers"]][:2] == ["PTR", "SRV"]
     path = capture(tmp_path, [f.ether(packet) for packet in made[1:]])
     assert {one["proto"] for one in packets(path)} == {"udp"}
+
+
+def test_ipv6_fragments_with_options_inside(tmp_path: Path) -> None:
+    """The part that is cut begins with an extension header of its own."""
+    body = f.udp("fe80::1", "ff02::fb", 5353, 5353, control.MDNS["response, IPv6"][48:])
+    whole = f.hop_by_hop(17, bytes((1, 4, 0, 0, 0, 0))) + body
+    parts = [whole[at : at + 64] for at in range(0, len(whole), 64)]
+    made = []
+    for number, part in enumerate(parts):
+        word = number * 64 | (number < len(parts) - 1)
+        head = struct.pack("!BBHI", 60, 0, word, 99)
+        made.append(f.ether(f.ip6("fe80::1", "ff02::fb", 44, head + part)))
+    path = capture(tmp_path, made)
+    *early, last = packets(path)
+    assert {one["proto"] for one in early} == {"ip6"}
+    assert (last["proto"], last["fields"]["checksum_ok"]) == ("mdns", True)
+    assert last["fields"]["extension_headers"] == ["destination"]
+    late = [f.Record(frame, (f.EPOCH + 40 * at) * 10**9) for at, frame in enumerate(made)]
+    assert {one["proto"] for one in packets(capture(tmp_path, late))} == {"ip6"}
 
 
 def test_checksums_are_judged_only_where_they_can_be(tmp_path: Path) -> None:
@@ -272,6 +302,36 @@ def test_the_table_of_streams(tmp_path: Path) -> None:
     assert told["[ff15::42]:5006"][8] == "0.000 ms"
     assert len(rows) == 3
     assert outcome.stderr == "38 packets\n"
+
+
+def test_the_table_of_streams_on_a_terminal(tmp_path: Path) -> None:
+    """It is there while the capture goes on, and once more at the end."""
+    data = streams_file(tmp_path).read_bytes()
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "mcastctl", "sniff", "-r", "-", "--streams"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs) as running:
+        os.close(theirs)
+        assert running.stdin is not None
+        running.stdin.write(data)
+        running.stdin.flush()
+        shown = b""
+        while b"ff15::42" not in shown:
+            running.stdin.write(data[24:])  # more of the same: something to show again
+            running.stdin.flush()
+            shown += os.read(ours, 65536) if select.select([ours], [], [], 0.1)[0] else b""
+        running.stdin.close()
+        while chunk := _read(ours):
+            shown += chunk
+        assert running.wait(20) == 0
+    os.close(ours)
+    assert b"SOURCE" in shown.rpartition(b"\x1b[?25h")[2]  # the cursor came back before the end
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other end is closed
+        return b""
 
 
 def test_the_streams_in_json(tmp_path: Path) -> None:

@@ -170,6 +170,17 @@ def snapshot(*extra_formats: str) -> Callable[[F], F]:
     )
 
 
+def records() -> Callable[[F], F]:
+    """Return the options of what streams records that have no payload of their own."""
+    return bundle(
+        click.option(
+            "-o", "--output", "output", metavar="FORMAT", help="Print as text, json, jsonl."
+        ),
+        click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON lines (-o json)."),
+        *_PRINTING,
+    )
+
+
 _FORMATS = ("text", "json", "jsonl", "hex", "raw")
 
 dumps = bundle(

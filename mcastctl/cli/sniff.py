@@ -48,7 +48,7 @@ mcastctl sniff -r all.pcap -w streams.pcapng 'udp and net 239.0.0.0/8'
 @click.option("--streams", is_flag=True, help="Show a table of the streams, not each packet.")
 @click.option("--control", is_flag=True, help="Tell who joins, leaves, queries, is elected.")
 @click.option("-e", "--link", is_flag=True, help="Show the link header.")
-@options.snapshot()
+@options.records()
 @options.dumps
 def command(**given: Any) -> int:
     """Read, decode, print."""

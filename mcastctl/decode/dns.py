@@ -102,13 +102,13 @@ def decode(data: bytes, fields: Fields) -> None:
     fields["rcode"] = flags & 0x0F
     counts = [cursor.u16() for _ in range(4)]
     names = _Names(data)
-    fields["questions"] = questions = []
+    fields |= {section: [] for section in ("questions", *_SECTIONS)}
+    questions = fields["questions"]
     for _ in range(counts[0]):
         questions.append(_question(cursor, names))
     for section, count in zip(_SECTIONS, counts[1:], strict=True):
-        fields[section] = found = []
         for _ in range(count):
-            found.append(_record(cursor, names))
+            fields[section].append(_record(cursor, names))
 
 
 def _question(cursor: Cursor, names: _Names) -> Fields:

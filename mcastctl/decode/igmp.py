@@ -32,8 +32,8 @@ MODES = {1: "is_in", 2: "is_ex", 3: "to_in", 4: "to_ex", 5: "allow", 6: "block"}
 """Record types of IGMPv3 and MLDv2 (RFC 9776 section 4.2.13, RFC 9777 section 5.2.12)."""
 
 
-def decode(data: bytes, fields: Fields, dst: bytes, *, whole: bool) -> None:
-    """Note what one message says in `fields`.
+def decode(data: bytes, fields: Fields, dst: bytes, length: int, *, whole: bool) -> None:
+    """Note what one message of `length` bytes, sent to `dst`, says in `fields`.
 
     `whole` says that no byte of it is missing: only then can the checksum be judged. Raises
     Short with everything before the missing part noted.
@@ -47,7 +47,7 @@ def decode(data: bytes, fields: Fields, dst: bytes, *, whole: bool) -> None:
         cursor.skip(3)
         fields["group"] = cursor.ipv4()
     elif code == QUERY:
-        _query(cursor, fields, len(data))
+        _query(cursor, fields, length)
     elif code == V3_REPORT:
         fields |= {"type": "report", "version": 3}
         cursor.skip(5)
@@ -61,7 +61,8 @@ def decode(data: bytes, fields: Fields, dst: bytes, *, whole: bool) -> None:
         fields["type"] = _MTRACE[code]
         fields["hops"] = cursor.u8()
         cursor.skip(2)
-        fields["group"], fields["sources"] = cursor.ipv4(), [cursor.ipv4()]
+        fields["group"] = cursor.ipv4()
+        fields["sources"] = [cursor.ipv4()]
     elif code in _VERSION_0:
         fields |= {"type": _VERSION_0[code], "version": 0}
         cursor.skip(7)
@@ -115,13 +116,16 @@ def records(cursor: Cursor, fields: Fields, count: int, address_size: int) -> No
     fields["records"] = found
     for _ in range(count):
         kind = cursor.u8()
+        named: list[str] = []
+        record: Fields = {"type": kind, "mode": MODES.get(kind, f"type-{kind}")}
+        record |= {"group": None, "sources": named}
+        if address_size == 16:  # cut captures often end in these long records: tell the type
+            found.append(record)
         auxiliary = 4 * cursor.u8()
         sources = cursor.u16()
-        record: Fields = {"type": kind, "mode": MODES.get(kind, f"type-{kind}")}
         record["group"] = _address(cursor, address_size)
-        named: list[str] = []
-        record["sources"] = named
-        found.append(record)
+        if address_size == 4:
+            found.append(record)
         for _ in range(sources):
             named.append(_address(cursor, address_size))
         cursor.skip(auxiliary)
@@ -157,8 +161,8 @@ def query_info(fields: Fields, any_group: str) -> str:
 def record_list(fields: Fields) -> str:
     """Return the records of a report in tcpdump's words."""
     found = fields["records"]
-    shown = "".join(
-        f" [gaddr {one['group']} {one['mode']} {{ {''.join(f'{s} ' for s in one['sources'])}}}]"
-        for one in found
-    )
-    return f"{len(found)} group record(s){shown}"
+    shown = []
+    for one in found:
+        sources = "".join(f"{source} " for source in one["sources"])
+        shown.append(f" [gaddr {one['group'] or '?'} {one['mode']} {{ {sources}}}]")
+    return f"{len(found)} group record(s){''.join(shown)}"

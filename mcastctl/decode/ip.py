@@ -130,7 +130,7 @@ def decode6(cursor: Cursor, fields: Fields) -> Ip:
 
 
 def _extensions(packet: Ip, cursor: Cursor, fields: Fields) -> Ip:
-    """Walk the extension headers; a later fragment ends the walk."""
+    """Walk the extension headers; a fragment ends the walk, for the rest is in pieces."""
     seen: list[str] = []
     for _ in range(_MOST_EXTENSIONS):
         following = packet.protocol
@@ -142,7 +142,7 @@ def _extensions(packet: Ip, cursor: Cursor, fields: Fields) -> Ip:
             offset, more = word & 0xFFF8, bool(word & 1)
             fields["fragment"] = {"offset": offset, "more": more}
             packet = packet._replace(protocol=protocol, ident=ident, offset=offset, more=more)
-            if offset:
+            if offset or more:
                 return packet
         elif following in _EXTENSIONS:
             seen.append(_EXTENSIONS[following])
@@ -151,6 +151,14 @@ def _extensions(packet: Ip, cursor: Cursor, fields: Fields) -> Ip:
         else:
             return packet
     raise Malformed("IPv6 extension headers without end")
+
+
+def whole6(packet: Ip, fields: Fields) -> Ip:
+    """Return a packet put together from fragments without its remaining extension headers."""
+    cursor = Cursor(packet.payload)
+    packet = _extensions(packet, cursor, fields)
+    rest = cursor.rest()
+    return packet._replace(payload=rest, length=len(rest))
 
 
 def _extension(kind: int, cursor: Cursor, fields: Fields) -> int:

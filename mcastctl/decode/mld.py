@@ -30,8 +30,8 @@ def is_mld(code: int) -> bool:
     return code in _TYPES or code in _DISCOVERY
 
 
-def decode(data: bytes, fields: Fields, pseudo: bytes, *, whole: bool) -> None:
-    """Note what one ICMPv6 message says in `fields`.
+def decode(data: bytes, fields: Fields, pseudo: bytes, length: int, *, whole: bool) -> None:
+    """Note what one ICMPv6 message of `length` bytes says in `fields`.
 
     `pseudo` is the pseudo-header its checksum covers. Raises Short with everything before the
     missing part noted.
@@ -44,7 +44,7 @@ def decode(data: bytes, fields: Fields, pseudo: bytes, *, whole: bool) -> None:
     if code not in _TYPES:
         fields["code"] = cursor.u8()
         return
-    fields["version"] = 2 if code == V2_REPORT or (code == QUERY and len(data) >= 28) else 1
+    fields["version"] = 2 if code == V2_REPORT or (code == QUERY and length >= 28) else 1
     cursor.skip(3)
     if code == V2_REPORT:
         cursor.skip(2)

@@ -19,6 +19,7 @@ class Decoder:
         """With `deep` each packet gets the lines of scapy's view of it."""
         self.malformed = 0
         self._deep = deep
+        self._now_ns = 0
         self._fragments = Reassembly()
         self._rtp = RtpFlows()
 
@@ -29,6 +30,7 @@ class Decoder:
         they were not all captured.
         """
         data = bytes(frame.data)
+        self._now_ns = frame.ts_ns
         draft = Draft(direction=frame.direction, ifindex=frame.ifindex)
         if len(data) < frame.length:
             draft.fields["truncated"] = True
@@ -97,11 +99,11 @@ class Decoder:
         if packet.length > len(packet.payload) and "truncated" not in draft.fields:
             draft.fields["malformed"] = "IP length exceeds the frame"
         if packet.offset or packet.more:
-            whole = self._fragments.add(packet)
+            whole = self._fragments.add(packet, self._now_ns)
             if whole is None:
                 protocols.fragment(packet, draft)
                 return
-            packet = whole
+            packet = ip.whole6(whole, draft.fields) if draft.family == 6 else whole
             draft.fields["reassembled"] = True
         inner = protocols.tunnelled(packet)
         if inner is not None and depth < _DEEPEST:

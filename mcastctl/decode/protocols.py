@@ -106,14 +106,14 @@ def _pseudo(packet: Ip, length: int) -> bytes:
 
 def _igmp(packet: Ip, draft: Draft) -> None:
     draft.proto = "igmp"
-    igmp.decode(packet.payload, draft.fields, packet.dst, whole=packet.whole)
+    igmp.decode(packet.payload, draft.fields, packet.dst, packet.length, whole=packet.whole)
 
 
 def _icmp6(packet: Ip, draft: Draft) -> None:
     code = packet.payload[0] if packet.payload else 0
     draft.proto = "mld" if mld.is_mld(code) else "icmp6"
     pseudo = _pseudo(packet, packet.length)
-    mld.decode(packet.payload, draft.fields, pseudo, whole=packet.whole)
+    mld.decode(packet.payload, draft.fields, pseudo, packet.length, whole=packet.whole)
 
 
 def _pim(packet: Ip, draft: Draft) -> None:

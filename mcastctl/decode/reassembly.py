@@ -8,6 +8,7 @@ MAX_PACKETS = 64
 """Packets whose fragments are kept at a time; the oldest makes room."""
 _MAX_FRAGMENTS = 128
 _MAX_SIZE = 0xFFFF
+_TIMEOUT_NS = 30_000_000_000  # net.ipv4.ipfrag_time; identifications come round
 
 _Key = tuple[bytes, bytes, int, int]
 
@@ -16,14 +17,17 @@ class Reassembly:
     """Gathers fragments. Overlaps make a packet incomplete for ever, as RFC 5722 asks."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[_Key, dict[int, Ip]] = OrderedDict()
+        self._waiting: OrderedDict[_Key, tuple[int, dict[int, Ip]]] = OrderedDict()
 
-    def add(self, packet: Ip) -> Ip | None:
+    def add(self, packet: Ip, now_ns: int) -> Ip | None:
         """Take a fragment; return the whole packet when this was the last one missing."""
         if len(packet.payload) < packet.length or packet.offset + packet.length > _MAX_SIZE:
             return None
         key = (packet.src, packet.dst, packet.ident, packet.protocol)
-        parts = self._waiting.setdefault(key, {})
+        began_ns, parts = self._waiting.get(key, (now_ns, {}))
+        if abs(now_ns - began_ns) > _TIMEOUT_NS:
+            began_ns, parts = now_ns, {}
+        self._waiting[key] = (began_ns, parts)
         if len(parts) < _MAX_FRAGMENTS:
             parts[packet.offset] = packet
         whole = _joined(parts)

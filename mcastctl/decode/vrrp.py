@@ -24,6 +24,7 @@ def decode(data: bytes, fields: Fields, pseudo: bytes, *, whole: bool) -> None:
     fields["priority"] = cursor.u8()
     count = cursor.u8()
     fields["address_count"] = count
+    fields["addresses"] = addresses = []
     six = len(pseudo) == 40
     right = checksum.is_right(data) if version == 2 else checksum.is_right(pseudo + data)
     right = right or (not six and checksum.is_right(data))
@@ -35,7 +36,6 @@ def decode(data: bytes, fields: Fields, pseudo: bytes, *, whole: bool) -> None:
     else:
         fields["interval_s"] = (cursor.u16() & 0x0FFF) / 100
     cursor.skip(2)
-    fields["addresses"] = addresses = []
     for _ in range(count):
         addresses.append(cursor.ipv6() if six else cursor.ipv4())
 

@@ -114,6 +114,8 @@ class Commentary:
             mode = "to_in" if fields["type"] in ("leave", "done") else "is_ex"
             yield from self._record(packet, mode, fields["group"], [], name)
         for record in fields.get("records", ()):
+            if record["group"] is None:
+                continue  # cut off
             yield from self._record(
                 packet, record["mode"], record["group"], record["sources"], name
             )
