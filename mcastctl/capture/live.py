@@ -54,6 +54,7 @@ class Live:
     def __init__(self, wanted: Wanted) -> None:
         """Open it. Raises SocketError, InterfaceError and FilterError."""
         self._wanted = wanted
+        self._down = False
         single = wanted.device != "any"
         self.ring = Ring(wanted.ring, wanted.device if single else "")
         try:
@@ -91,20 +92,27 @@ class Live:
                 limits.reason = "signal"
             if limits.reached(time.monotonic_ns(), quiet=quiet):
                 break
-            if not heard:
-                if not ring.pending() or limits.idle_ns is None:
-                    until = limits.next_ns()
-                else:
-                    until = time.monotonic_ns() + RETIRE_MS * 1e6
-                if loop.wait(until):
-                    yield from self._befallen()
+            if heard:
+                self._down = False
+                continue
+            if loop.wait(self._look_again(limits)) or self._down:
+                yield from self._befallen()
         if limits.reason != "count":
             yield from self._rest()
+
+    def _look_again(self, limits: Limits) -> float | None:
+        """Return when to look again although nothing came."""
+        times = [limits.next_ns()]
+        if self._down:  # the kernel says that it went, before it is gone
+            times.append(time.monotonic_ns() + 200e6)
+        if limits.idle_ns is not None and self.ring.pending():
+            times.append(time.monotonic_ns() + RETIRE_MS * 1e6)
+        return min((moment for moment in times if moment is not None), default=None)
 
     def _befallen(self) -> Iterator[Notice]:
         """Say that an interface went down; raise when it is gone."""
         number = self.ring.error()
-        if not number:
+        if not number and not self._down:
             return
         for name, index in self._wanted.interfaces:
             try:
@@ -114,7 +122,8 @@ class Live:
                     f"interface {name} is gone: nothing more can be captured on it",
                     hint="see 'mcastctl ifaces'; a new interface of that name needs a new start",
                 ) from None
-        if number == errno.ENETDOWN:
+        if number == errno.ENETDOWN and not self._down:
+            self._down = True
             text = f"{self._wanted.device} went down; what comes after it is up again is shown"
             yield Notice(time.time_ns(), "warning", "down", text)
 
