@@ -4,9 +4,9 @@ Where the disk is full, the record that is not whole is cut off again and the ru
 """
 
 import os
+import select
 import struct
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,50 @@ class Rotation(NamedTuple):
         return any(one is not None for one in self[:3])
 
 
+class Series:
+    """The names of the files of one capture, and when the next is due."""
+
+    def __init__(self, path: str, rotation: Rotation) -> None:
+        """Raise CaptureFileError when standard output ('-') is to be rotated."""
+        if path == "-" and rotation:
+            raise CaptureFileError(
+                "standard output cannot be rotated", hint="name a file: -w capture.pcap"
+            )
+        self.rotation = rotation
+        self.names: list[str] = []
+        self._path = Path(path)
+        self._number = 0
+        self._began = 0.0
+
+    def check(self, as_whom: str) -> None:
+        """Raise unless this process may create the next files."""
+        directory = self._path.parent
+        if self.rotation and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            raise CaptureFileError(
+                f"cannot create further files in {directory} as {as_whom}",
+                hint=f"write where {as_whom} may, or run it by sudo from your own account",
+            )
+
+    def following(self) -> str:
+        """Return the name of the next file, and delete the oldest beyond those to keep."""
+        self._number += 1
+        self._began = time.monotonic()
+        path = self._path
+        if self.rotation:
+            path = path.with_name(f"{path.stem}-{self._number:05d}{path.suffix}")
+        self.names.append(str(path))
+        keep = self.rotation.keep
+        if keep is not None and len(self.names) > keep:
+            with suppress(OSError):  # somebody took it away
+                Path(self.names.pop(0)).unlink()
+        return str(path)
+
+    def is_over(self) -> bool:
+        """Tell whether the time of this file is over."""
+        seconds = self.rotation.seconds
+        return seconds is not None and time.monotonic() - self._began >= seconds
+
+
 class Savefile:
     """A pcap file, or a row of them, that takes packed records."""
 
@@ -40,28 +84,12 @@ class Savefile:
         self.written = 0
         self.octets = 0
         """Bytes of the packets themselves, as far as they were captured."""
-        self._path = path
-        self._rotation = rotation
+        self.series = Series(path, rotation)
         self._header = b""
-        self._names: list[str] = []
-        self._number = 0
         self._descriptor = 1
         self._size = self._packets = 0
-        if path == "-" and rotation:
-            raise CaptureFileError(
-                "standard output cannot be rotated", hint="name a file: -w capture.pcap"
-            )
         if path != "-":
             self._open()
-
-    def check_next(self, as_whom: str) -> None:
-        """Raise unless this process may create the next files."""
-        directory = Path(self._path).parent
-        if self._rotation and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-            raise CaptureFileError(
-                f"cannot create further files in {directory} as {as_whom}",
-                hint=f"write where {as_whom} may, or run it by sudo from your own account",
-            )
 
     def begin(self, header: bytes) -> None:
         """Write the header of this file, and of those to come."""
@@ -72,7 +100,7 @@ class Savefile:
         """Write `count` whole records. Raises CaptureFileError; BrokenPipeError passes."""
         view = memoryview(records)
         while view:
-            if self._packets and self._is_due():
+            if self._packets and self.series.is_over():
                 self._next()
             fits, held = self._fitting(view, count)
             self._put(view[:fits], held)
@@ -80,13 +108,9 @@ class Savefile:
             if view:
                 self._next()
 
-    def _is_due(self) -> bool:
-        seconds = self._rotation.seconds
-        return seconds is not None and time.monotonic() - self._opened >= seconds
-
     def _fitting(self, records: memoryview, count: int) -> tuple[int, int]:
         """Return how many bytes and records still belong into this file, at least one."""
-        size, packets = self._rotation.size, self._rotation.packets
+        size, packets = self.series.rotation.size, self.series.rotation.packets
         room = len(records) if size is None else size - self._size
         more = count if packets is None else packets - self._packets
         if room >= len(records) and more >= count:
@@ -100,7 +124,10 @@ class Savefile:
         view, done = memoryview(data), 0
         try:
             while done < len(view):
-                done += os.write(self._descriptor, view[done:])
+                try:
+                    done += os.write(self._descriptor, view[done:])
+                except BlockingIOError:  # somebody made our output non-blocking
+                    select.select([], [self._descriptor], [])
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -111,7 +138,7 @@ class Savefile:
             raise CaptureFileError(
                 f"cannot write {self.name}: {(error.strerror or 'refused').lower()}",
                 hint=f"it holds the {self.written} whole records before; free the disk, or keep "
-                "less with --rotate-size and --keep",
+                "less with --rotate-size and --rotate-keep",
             ) from error
         self._size += len(view)
         self._packets += records
@@ -119,11 +146,7 @@ class Savefile:
         self.octets += (len(view) - _RECORD * records) if records else 0
 
     def _open(self) -> None:
-        self._number += 1
-        path = Path(self._path)
-        self.name = self._path
-        if self._rotation:
-            self.name = str(path.with_name(f"{path.stem}-{self._number:05d}{path.suffix}"))
+        self.name = self.series.following()
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             self._descriptor = os.open(self.name, flags, 0o666)
@@ -134,23 +157,12 @@ class Savefile:
                 hint="choose another file for -w; under sudo it is opened as the caller of sudo",
             ) from error
         self._size = self._packets = 0
-        self._opened = time.monotonic()
-        self._names.append(self.name)
 
     def _next(self) -> None:
-        """Go on in the next file, and delete the oldest beyond those to keep."""
+        """Go on in the next file."""
         self.close()
         self._open()
         self._put(self._header, 0)
-        keep = self._rotation.keep
-        if keep is not None and len(self._names) > keep:
-            with suppress(OSError):  # somebody took it away
-                Path(self._names.pop(0)).unlink()
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The files that are there now."""
-        return self._names
 
     def close(self) -> None:
         """Close the file."""

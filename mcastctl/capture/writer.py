@@ -60,6 +60,11 @@ class Writer:
             hint="what came before is complete; free the disk or choose another file",
         )
 
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+        return self._kept + self._size
+
     def write(self, frame: Frame) -> None:
         """Take one frame."""
         data = bytes(frame.data)
