@@ -181,7 +181,7 @@ def test_sources_are_filtered(pair: Pair, version: int) -> None:
         a.ip("addr add fd00:1::77/64 dev a0 nodad")
         first, second, groups = "fd00:1::1", "fd00:1::77", [f"ff15::{n}" for n in range(1, 6)]
     ports = [f"[{group}]:5004" if version == 6 else f"{group}:5004" for group in groups]
-    stop = ["-i", "b0", "-T", "5s", "-c"]
+    stop = ["-i", "b0", "-T", "20s", "-c"]
     listeners = {
         "any": b.start_mcastctl("listen", ports[0], *stop, "2", "-j"),
         "include": b.start_mcastctl("listen", f"{second}@{ports[1]}", *stop, "1", "-j"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcastctl.model.limits import Limits
-from mcastctl.model.pacing import CREDIT_NS, Pacer, SourceLimit, TokenBucket
+from mcastctl.model.pacing import DEBT_NS, GROUP_NS, Pacer, SendTimes, SourceLimit, TokenBucket
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -46,15 +46,23 @@ def test_the_rate_holds_for_intervals_that_are_no_whole_number() -> None:
 def test_small_lateness_is_made_up() -> None:
     oversleeping = dict.fromkeys(range(1, 20_000), 100_000)  # 0.1 ms after each send
     assert len(send_times(SECOND / 5000, SECOND, oversleeping)) == 5000
-    assert len(send_times(SECOND / 5000, SECOND, {100: CREDIT_NS})) == 5000
+    assert len(send_times(SECOND / 5000, SECOND, {100: DEBT_NS})) == 5000
 
 
 def test_a_pause_does_not_end_in_a_burst() -> None:
     paused = send_times(10 * MS, 10 * SECOND, {100: 5 * SECOND})
-    assert len(paused) == pytest.approx(500, abs=2)
-    assert most_within(paused, 10 * MS) == 1
+    assert len(paused) == pytest.approx(500 + DEBT_NS / (10 * MS), abs=2)
+    assert most_within(paused, 10 * MS) == 2
     fast = send_times(SECOND / 10_000, 2 * SECOND, {100: SECOND})
-    assert most_within(fast, MS) <= 10 + CREDIT_NS * 10_000 // SECOND + 1
+    assert most_within(fast, MS) <= 2 * 10 + 1
+    assert len(fast) == pytest.approx(10_000 + DEBT_NS * 10_000 / SECOND, abs=2)
+
+
+def test_a_slow_pace_makes_nothing_up() -> None:
+    assert send_times(SECOND, 12 * SECOND, {3: int(4.5 * SECOND)})[2:6] == [
+        *(2 * SECOND, int(6.5 * SECOND)),
+        *(int(7.4 * SECOND), int(8.4 * SECOND)),
+    ]
 
 
 @given(
@@ -67,7 +75,40 @@ def test_no_stretch_of_time_gets_more_than_its_share_and_the_credit(
     times = send_times(interval_ns, 100 * interval_ns, pauses)
     for count in (2, 10, 50):
         for first, last in zip(times, times[count:], strict=False):
-            assert last - first >= count * interval_ns - CREDIT_NS - interval_ns
+            assert last - first >= count * interval_ns - DEBT_NS - interval_ns
+            assert last - first >= count * interval_ns / 2 - count  # whole nanoseconds
+
+
+@given(
+    st.sampled_from([1000, 50_000, 200_000, 1_000_000]),
+    st.lists(st.integers(0, 300_000), max_size=200),
+)
+def test_groups_keep_the_rate_and_come_in_no_bursts(rate: int, oversleeps: list[int]) -> None:
+    pacer, now, sent = Pacer(SECOND / rate, 0), 0, 0
+    assert pacer.group == max(1, GROUP_NS * rate // SECOND)
+    for oversleep in oversleeps:
+        now = max(now, int(pacer.group_ns)) + oversleep
+        due = pacer.due(now)
+        assert due >= pacer.group
+        number = min(due, 4 * pacer.group)
+        pacer.sent(now, number)
+        sent += number
+        assert pacer.due(now) == 0
+        assert sent <= now * rate / SECOND + 1
+    behind = now * rate / SECOND + 1 - sent
+    assert behind <= max(300_000 * rate / SECOND, 1) * max(len(oversleeps), 1)
+
+
+def test_a_rate_is_what_came_after_the_first_over_the_time_since() -> None:
+    times = SendTimes()
+    assert times.per_s() is None
+    times.note(5 * SECOND)
+    assert (times.per_s(), times.worst_gap_ns) == (None, 0)
+    for second in (6, 7, 9):
+        times.note(second * SECOND)
+    assert (times.per_s(), times.worst_gap_ns) == (0.75, 2 * SECOND)
+    times.note(10 * SECOND, 64)
+    assert times.per_s() == pytest.approx(4 / 5)  # the last burst took no time yet
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:

@@ -142,7 +142,7 @@ def test_passing_over_what_is_for_others_has_an_end(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ancillary, "parse", lambda _: elsewhere)
     one = Receiver.__new__(Receiver)  # without a socket of this machine
     one.subscription = Subscription("ff15::77", 5970, Nic("a0", 12), (), False)
-    one.skipped = 0
+    one._skipped, one._intake = 0, None
     flooded = Flooded()
     one._sock = flooded  # type: ignore[assignment]
     assert one.receive() is None

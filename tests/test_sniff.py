@@ -400,3 +400,16 @@ def test_the_commentary(tmp_path: Path) -> None:
     check_schema(lines)
     assert [line["text"] for line in lines if line["type"] == "notice"] == told
     assert {line["proto"] for line in lines if line["type"] == "packet"} == {"igmp", "pim", "vrrp"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("resolution", [0, 3, 6, 9, 0x80, 0x9E, 0xFF])
+def test_times_of_any_clock_are_printed(tmp_path: Path, count: int, resolution: int) -> None:
+    clock = f.option(9, bytes((resolution,)))
+    frame = f.ether(control.IGMP["v2 report"])
+    data = f.section() + f.interface(options=clock) + f.packet(frame, count=count)
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(data)
+    assert " IP 10.0.0.1 > 239.1.1.1: igmp v2 report" in sniff("-r", path).stdout
+    assert len(packets(path)) == 1
+    assert len(packets(path, "--control")) == 1

@@ -34,8 +34,9 @@ def datagram(
     return Datagram(at, "rx", "eth0", 2, src, sport, "239.1.1.1", 5004, 1, 0, length, b"", mark)
 
 
-def probe(seq: int, stream: int = 1, sent: int = 0) -> Mark:
-    return Mark(PROBE, stream, seq, sent)
+def probe(seq: int, stream: int = 1, sent: int | None = None) -> Mark:
+    """A probe sent a nanosecond after the one before, unless `sent` says when."""
+    return Mark(PROBE, stream, seq, seq if sent is None else sent)
 
 
 def rtp(seq: int, ssrc: int = 1, stamp: int = 0, rate: int | None = 8000) -> Mark:

@@ -70,7 +70,9 @@ def command(**given: Any) -> int:
     children = _children(given["exec_command"], name)
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)
-    listening = listener.Listening(endpoints, wanted, given["rcvbuf"], children)
+    listening = listener.Listening(
+        endpoints, wanted, given["rcvbuf"], children, shown=sink.shows_data
+    )
     limits = Limits(
         time.monotonic_ns(),
         count=expectation.enough,

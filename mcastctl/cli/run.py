@@ -9,6 +9,7 @@ from mcastctl.cli import options
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record, Report, Start
+from mcastctl.model.run import Run
 from mcastctl.net.loop import Loop
 from mcastctl.output import sinks
 from mcastctl.output.sinks import Sink
@@ -42,7 +43,7 @@ def stream(
     command: str,
     endpoints: list[str],
     sink: Sink,
-    records: Callable[[Loop], Iterator[Record]],
+    records: Callable[[Loop], Iterator[Record | Run]],
     outcome: Callable[[], Outcome],
 ) -> int:
     """Print what `records` yields between start and summary; return the exit status.

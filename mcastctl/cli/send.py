@@ -48,6 +48,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @click.option("--pps", type=p.RATE, help="Datagrams per second, over all groups.")
 @click.option("-b", "--bitrate", type=p.RATE, help="Payload bits per second.")
 @click.option("--flood", is_flag=True, help="As fast as it goes (files without a rate, too).")
+@click.option("--no-gso", is_flag=True, help="No segmentation offload: each as captures show it.")
 @options.egress
 @options.iface("Interface to send by; repeat for several.")
 @options.port
@@ -61,14 +62,13 @@ def command(**given: Any) -> int:
     endpoint = _endpoint(given)
     _require_one_source_of_data(given)
     pace = _pace(given)
-    source, source_port = given["bind"]
-    way = sender.Egress(given["ttl"], not given["no_loop"], given["dscp"], source, source_port)
-    interfaces = [nic.find(name) for name in given["iface"]]
+    way = sender.Egress(given["ttl"], not given["no_loop"], given["dscp"], *given["bind"])
     name, sink = run.open_sink(given)
     trace = given["quiet"] == 0 and (name in ("json", "jsonl") or given["verbose"] > 0)
-    wanted = sender.targets([endpoint], interfaces)
+    wanted = sender.targets([endpoint], [nic.find(name) for name in given["iface"]])
     content = _payloads(given, len(wanted), pace)
-    sending = Transmission(sender.open_all(wanted, way), content, pace, trace=trace)
+    pairs = sender.open_all(wanted, way)
+    sending = Transmission(pairs, content, pace, trace=trace, segment=not given["no_gso"])
     started = time.monotonic_ns()
     wait = given["wait"] if given["wait"] is not None else content.linger_s
     deadline = None if given["timeout"] is None else started + given["timeout"] * 1e9

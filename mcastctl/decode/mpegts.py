@@ -2,13 +2,19 @@
 
 PACKET = 188
 """Bytes of one transport packet."""
+SYNC = 0x47
+"""First byte of every packet."""
 _NULL_PID = 0x1FFF
 
 
-def is_ts(payload: bytes) -> bool:
-    """Tell whether the payload is whole transport packets, each with its sync byte."""
-    size = len(payload)
-    return size >= PACKET and size % PACKET == 0 and payload[::PACKET] == b"\x47" * (size // PACKET)
+def is_ts(payload: bytes, size: int | None = None) -> bool:
+    """Tell whether the payload is whole transport packets, each with its sync byte.
+
+    Of a payload cut short, `size` bytes in truth, only what is there is looked at.
+    """
+    size = len(payload) if size is None else size
+    seen = payload[::PACKET]
+    return size >= PACKET and size % PACKET == 0 and seen == bytes([SYNC]) * len(seen) != b""
 
 
 def counters(payload: bytes) -> tuple[tuple[int, int, bool], ...]:
@@ -18,7 +24,7 @@ def counters(payload: bytes) -> tuple[tuple[int, int, bool], ...]:
     `payload` has passed `is_ts`.
     """
     found = []
-    for at in range(0, len(payload), PACKET):
+    for at in range(0, len(payload) - PACKET + 1, PACKET):
         pid = (payload[at + 1] & 0x1F) << 8 | payload[at + 2]
         control = payload[at + 3]
         if pid == _NULL_PID or payload[at + 1] & 0x80 or not control & 0x10:

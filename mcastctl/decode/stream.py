@@ -4,20 +4,26 @@ from mcastctl.decode import mpegts, rtp
 from mcastctl.model import probe
 from mcastctl.model.mark import MPEGTS, NO_MARK, PROBE, RTCP, RTP, Mark
 
+HEAD = 96
+"""Bytes of a payload that are enough to recognise it; MPEG-TS alone is counted in all of it."""
+PLAIN_BYTES = bytes(set(range(256)) - {probe.MAGIC[0], mpegts.SYNC} - set(range(0x80, 0xC0)))
+"""First bytes that no payload with numbers has."""
 
-def recognise(payload: bytes) -> Mark:
-    """Return the mark of one payload. Total on any bytes.
+
+def recognise(payload: bytes, size: int | None = None) -> Mark:
+    """Return the mark of one payload, of which `size` bytes came. Total on any bytes.
 
     The header alone decides; whether a plausible RTP header is chance shows only in the
     next one (`model.stats` watches for that).
     """
+    size = len(payload) if size is None else size
     header = probe.decode(payload)
     if header is not None:
         return Mark(PROBE, header.stream, header.seq, header.sent_ns)
-    if mpegts.is_ts(payload):
+    if mpegts.is_ts(payload, size):
         return Mark(MPEGTS, counters=mpegts.counters(payload))
-    found = rtp.decode(payload)
+    found = rtp.decode(payload, size)
     if found is not None:
         rate = rtp.CLOCK_RATES.get(found.payload_type)
         return Mark(RTP, found.ssrc, found.seq, found.timestamp, rate)
-    return Mark(RTCP) if rtp.is_rtcp(payload) else NO_MARK
+    return Mark(RTCP) if rtp.is_rtcp(payload, size) else NO_MARK

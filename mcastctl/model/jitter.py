@@ -1,16 +1,24 @@
 """Interarrival jitter (RFC 3550 section 6.4.1) from send and arrival times."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
+
 _RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000, 90000)
 _SETTLE_NS = 200_000_000
+
+
+MEMORY = 256
+"""Updates after which the filter has forgotten: (15/16)**256 < 1e-7."""
 
 
 class Jitter:
     """The filter J += (|D| - J) / 16, in nanoseconds, over (sent, arrived) pairs."""
 
-    __slots__ = ("_transit", "ns")
+    __slots__ = ("_sent", "_transit", "ns")
 
     def __init__(self) -> None:
         self.ns = 0.0
+        self._sent: int | None = None
         self._transit: float | None = None
 
     def update(self, sent_ns: float, arrived_ns: int) -> None:
@@ -19,6 +27,33 @@ class Jitter:
         if self._transit is not None:
             self.ns += (abs(transit - self._transit) - self.ns) / 16
         self._transit = transit
+
+    def update_burst(self, sent_ns: int, arrived_ns: int) -> None:
+        """Account for a datagram unless it was sent together with the one before.
+
+        Of those with one send time the first alone left at that time.
+        """
+        if sent_ns != self._sent:
+            self._sent = sent_ns
+            self.update(sent_ns, arrived_ns)
+
+    def extend(self, sent_ns: Sequence[int], base_ns: int, arrived_ns: Sequence[int]) -> None:
+        """Account for many as `update_burst` does; arrivals are `base_ns` later than they say.
+
+        What came MEMORY updates ago is a ten-millionth of the value: those before are left out.
+        """
+        places: list[int] = []
+        end = len(sent_ns)
+        while end and len(places) <= MEMORY:
+            sent = sent_ns[end - 1]
+            end -= 1
+            if end and sent_ns[end - 1] == sent:
+                end = bisect_left(sent_ns, sent, 0, end)
+            places.append(end)
+        if len(places) > MEMORY:
+            self._transit = None  # the last one is there for its transit time alone
+        for place in reversed(places):
+            self.update_burst(sent_ns[place], base_ns + arrived_ns[place])
 
 
 class RtpClock:

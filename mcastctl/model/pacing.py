@@ -2,25 +2,72 @@
 
 from collections import OrderedDict
 
-CREDIT_NS = 5_000_000
-"""How much lateness may be made up. Timers oversleep by 0.1 ms, so without any credit a high
-rate is never reached; with more, a pause would end in a burst."""
+DEBT_NS = 100_000_000
+"""How much lateness is made up. Timers oversleep and other programs take the processor; what is
+asked for is a mean rate. It is made up at twice the rate at most, so a pause ends in no burst."""
+GROUP_NS = 100_000
+"""How long datagrams of a high rate are gathered to be sent together: sleeping takes as long."""
 
 
 class Pacer:
-    """Send times `interval_ns` apart on a monotonic clock, without catch-up bursts."""
+    """Send times `interval_ns` apart on a monotonic clock; the next is at `next_ns`."""
 
-    __slots__ = ("interval_ns", "next_ns")
+    __slots__ = ("_plan_ns", "interval_ns", "next_ns")
 
     def __init__(self, interval_ns: float, start_ns: int) -> None:
         self.interval_ns = interval_ns
-        self.next_ns = float(start_ns)
+        self.start(start_ns)
 
-    def sent(self, now_ns: int) -> None:
-        """Note a send at `now_ns`; the next one is due at `next_ns`."""
-        self.next_ns += self.interval_ns
-        if now_ns - self.next_ns > CREDIT_NS:
-            self.next_ns = now_ns + self.interval_ns
+    def start(self, now_ns: int) -> None:
+        """Let the first be due now."""
+        self.next_ns = self._plan_ns = float(now_ns)
+
+    @property
+    def group(self) -> int:
+        """How many to send together: one, unless sleeping takes longer than the interval."""
+        return max(1, int(GROUP_NS / self.interval_ns))
+
+    @property
+    def group_ns(self) -> float:
+        """When so many are due."""
+        return self.next_ns + (self.group - 1) * self.interval_ns
+
+    def due(self, now_ns: int) -> int:
+        """Return how many may be sent at `now_ns`."""
+        if now_ns < self.next_ns:
+            return 0
+        return 1 + int((now_ns - self._plan_ns) / self.interval_ns)
+
+    def sent(self, now_ns: int, number: int = 1) -> None:
+        """Note that `number` were sent at `now_ns`."""
+        planned = self._plan_ns + number * self.interval_ns
+        self._plan_ns = max(planned, now_ns + self.interval_ns - DEBT_NS)
+        self.next_ns = max(self._plan_ns, now_ns + number * self.interval_ns / 2)
+
+
+class SendTimes:
+    """When datagrams left: the longest time between two sends, and the rate."""
+
+    __slots__ = ("_first_ns", "_last_ns", "_latest", "_number", "worst_gap_ns")
+
+    def __init__(self) -> None:
+        self.worst_gap_ns = self._number = self._latest = 0
+        self._first_ns = self._last_ns = 0
+
+    def note(self, now_ns: int, number: int = 1) -> None:
+        """Note that `number` left together."""
+        if self._number:
+            self.worst_gap_ns = max(self.worst_gap_ns, now_ns - self._last_ns)
+        else:
+            self._first_ns = now_ns
+        self._last_ns = now_ns
+        self._number += number
+        self._latest = number
+
+    def per_s(self) -> float | None:
+        """Return datagrams per second from the first to the last, None if they left together."""
+        span = self._last_ns - self._first_ns
+        return (self._number - self._latest) * 1e9 / span if span else None
 
 
 class TokenBucket:

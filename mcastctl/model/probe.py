@@ -11,7 +11,9 @@
         24     8  send time, nanoseconds since the epoch
         32        filling up to the asked size
 
-32 bytes keep the columns of many probes in a row aligned for whole-batch arithmetic.
+32 bytes keep the columns of many probes in a row aligned for arithmetic on all of them at once.
+Datagrams that the sender handed to its kernel together carry the same send time: between them
+there is no interval to compare with that of their arrival.
 """
 
 import struct
@@ -23,6 +25,8 @@ DATA, REQUEST, REPLY = 0, 1, 2
 HEADER = struct.Struct("!4sBBBBQQQ")
 MIN_SIZE = HEADER.size
 """Smallest probe in bytes."""
+SEQ_AT, STAMP_AT = 16, 24
+"""Places of sequence number and send time."""
 
 
 class Probe(NamedTuple):

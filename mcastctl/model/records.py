@@ -4,12 +4,12 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from binascii import b2a_base64
+from contextlib import suppress
+from typing import NamedTuple
 
 from mcastctl.model.mark import NO_MARK, Mark
-
-if TYPE_CHECKING:  # only what captures pays for them
-    from mcastctl.model.packet import Packet
+from mcastctl.model.packet import Packet
 
 SCHEMA = 1
 
@@ -21,15 +21,15 @@ def seconds(ns: int) -> float:
 
 def payload_field(payload: bytes) -> dict[str, object]:
     """Return `payload` for printable UTF-8 (with tab and line ends), else `payload_b64`."""
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if text.translate({9: None, 10: None, 13: None}).isprintable():
-        return {"payload": text}
-    import base64  # only what prints JSON comes here
+    if b"\0" not in payload:  # most binary has zeros
+        with suppress(UnicodeDecodeError):
+            text = payload.decode()
+            if text.isprintable() or text.translate(_LINES).isprintable():
+                return {"payload": text}
+    return {"payload_b64": b2a_base64(payload, newline=False).decode()}
 
-    return {"payload_b64": base64.b64encode(payload).decode()}
+
+_LINES = {9: None, 10: None, 13: None}
 
 
 class Start(NamedTuple):
@@ -96,6 +96,15 @@ class Datagram(NamedTuple):
     length: int
     payload: bytes
     mark: Mark = NO_MARK
+
+    @property
+    def number(self) -> int:
+        """One: a `Run` holds more."""
+        return 1
+
+    def datagrams(self) -> "tuple[Datagram]":
+        """Return this one, as a `Run` its many."""
+        return (self,)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -197,5 +206,5 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-Record: TypeAlias = "Start | Membership | Datagram | Reply | Notice | Report | Packet"
+Record = Start | Membership | Datagram | Reply | Notice | Report | Packet
 """Anything a stream prints."""

@@ -78,6 +78,15 @@ class SequenceTracker:
             return self._look_back(number)
         return self._jump(seq)
 
+    def continues(self, seq: int) -> bool:
+        """Tell whether `seq` is the number after the highest."""
+        return self.unique > 0 and (seq - self.highest) & self._mask == 1
+
+    def extend(self, count: int) -> None:
+        """Account for the `count` numbers after the highest, in order."""
+        self.highest += count
+        self.unique += count
+
     def _start(self, seq: int) -> str:
         self.first = self.highest = seq
         self.unique += 1

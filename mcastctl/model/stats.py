@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from mcastctl.model.mark import NO_MARK, PLAIN, PROBE, RTCP, RTP, Mark
 from mcastctl.model.records import Datagram
+from mcastctl.model.run import Heard, Run
 from mcastctl.model.stream import COUNTERS, Counters, StreamStats
 
 MAX_STREAMS = 4096
@@ -47,6 +48,39 @@ class Statistics:
             self.streams.move_to_end(key)
         stream.update(datagram, mark)
         return mark
+
+    def account(self, heard: Heard) -> list[Heard]:
+        """Account for a datagram or a run; return it as it turned out, in pieces if need be."""
+        if isinstance(heard, Datagram):
+            mark = self.update(heard)
+            return [heard if mark is heard.mark else heard._replace(mark=mark)]
+        if self._extend(heard):
+            return [heard]
+        found = self.account(heard.at(0))  # settles what stream it is, and any gap before it
+        rest = heard.after(1)
+        if self._extend(rest):
+            return [*found, rest]
+        return [*found, *(piece for one in rest.datagrams() for piece in self.account(one))]
+
+    def _extend(self, run: Run) -> bool:
+        """Account for a run if it only goes on with a stream known well; else do nothing."""
+        first = run.first
+        flow = (first.src, first.sport, first.dst, first.dport)
+        key = (flow, first.mark.kind, first.mark.ident)
+        stream = self.streams.get(key)
+        if stream is None or isinstance(self._verdicts.get(flow), list):
+            return False
+        if first.mark.kind == RTP and not (
+            self._verdicts.get(flow) == RTP or flow[2:] in self._rtp
+        ):
+            return False
+        if not stream.continued_by(run):
+            return False
+        self.packets += run.number
+        self.bytes += run.number * first.length
+        self.streams.move_to_end(key)
+        stream.extend(run)
+        return True
 
     def _settle(self, flow: Flow, mark: Mark) -> Mark:
         """Take RTP headers that the flow contradicts for chance: any bytes can look like one.

@@ -1,9 +1,10 @@
 """Statistics of one stream: one sender's port to one group and port, one stream id."""
 
 from mcastctl.model.continuity import Continuity
-from mcastctl.model.jitter import Jitter, RtpClock
+from mcastctl.model.jitter import MEMORY, Jitter, RtpClock
 from mcastctl.model.mark import MPEGTS, PLAIN, PROBE, RTP, UNNUMBERED, Mark
 from mcastctl.model.records import Datagram
+from mcastctl.model.run import Run
 from mcastctl.model.sequence import DUPLICATE, SequenceTracker
 
 COUNTERS = ("packets", "bytes", "lost", "duplicates", "reordered")
@@ -53,7 +54,8 @@ class StreamStats:
         gap = datagram.ts_ns - self.last_ns
         self.max_gap_ns = max(gap, self.max_gap_ns)
         self.last_ns = datagram.ts_ns
-        self.ttl = datagram.ttl
+        if datagram.ttl is not None:
+            self.ttl = datagram.ttl
         if mark.seq is None:
             self._continuity.update(mark.counters)
         elif self._sequence.update(mark.seq) != DUPLICATE:
@@ -61,11 +63,38 @@ class StreamStats:
 
     def _update_jitter(self, datagram: Datagram, mark: Mark) -> None:
         if mark.kind == PROBE:
-            self.jitter.update(mark.stamp, datagram.ts_ns)
+            self.jitter.update_burst(mark.stamp, datagram.ts_ns)
             return
         sent = self._clock.to_ns(mark.stamp, datagram.ts_ns)
         if sent is not None:
             self.jitter.update(sent, datagram.ts_ns)
+
+    def continued_by(self, run: Run) -> bool:
+        """Tell whether a run of this stream goes on where it is now."""
+        seq = run.first.mark.seq
+        return self.kind == PLAIN if seq is None else self._sequence.continues(seq)
+
+    def extend(self, run: Run) -> None:
+        """Account for all datagrams of a run that continues this stream."""
+        times, base = run.times_ns, run.base_ns
+        self.packets += run.number
+        self.bytes += run.number * run.first.length
+        self.max_gap_ns = max(self.max_gap_ns, base + times[0] - self.last_ns)
+        self.max_gap_ns = run.widest_gap_ns(self.max_gap_ns)
+        self.last_ns = base + times[-1]
+        if run.first.ttl is not None:
+            self.ttl = run.first.ttl
+        if run.first.mark.seq is None:
+            return
+        self._sequence.extend(run.number)
+        if self.kind == PROBE:
+            self.jitter.extend(run.stamps, base, times)
+            return
+        tail = max(run.number - MEMORY, 0)
+        for stamp, time in zip(run.stamps[tail:], times[tail:], strict=True):
+            sent = self._clock.to_ns(stamp, base + time)
+            if sent is not None:
+                self.jitter.update(sent, base + time)
 
     def followed_by(self, mark: Mark) -> bool:
         """Tell whether an RTP header of the same source comes near enough after this one."""

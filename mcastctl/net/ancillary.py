@@ -19,6 +19,7 @@ _FROM_ICMP = (2, 3)
 SPACE = 256
 """Bytes of control buffer that hold everything `request` asks for."""
 
+_HEADER = struct.Struct("@Nii")
 _INT = struct.Struct("@i")
 _TIMESPEC = {16: struct.Struct("@qq"), 8: struct.Struct("@ii")}
 """struct timespec by its size: 64-bit and 32-bit userland."""
@@ -51,6 +52,37 @@ def request(sock: Socket, version: int) -> None:
     if HERE.so_timestampns is not None:
         with suppress(OSError):  # a kernel that only resembles Linux: our own clock then
             sock.setsockopt(socket.SOL_SOCKET, HERE.so_timestampns, 1)
+
+
+def places(control: bytes) -> list[tuple[int, int]]:
+    """Return where the data of each message of a control buffer begins, and its size (cmsg(3))."""
+    found, at, head = [], 0, _HEADER.size
+    while at + head <= len(control):
+        length = _HEADER.unpack_from(control, at)[0]
+        if length < head or at + length > len(control):
+            break
+        found.append((at + head, length - head))
+        at += length + -length % struct.calcsize("@P")
+    return found
+
+
+def split(control: bytes) -> list[tuple[int, int, bytes]]:
+    """Return the (level, type, data) messages of a control buffer."""
+    head = _HEADER.size
+    return [
+        (*_HEADER.unpack_from(control, at - head)[1:], control[at : at + size])
+        for at, size in places(control)
+    ]
+
+
+def request_details(sock: Socket, version: int, *, wanted: bool) -> None:
+    """Ask for TTL and traffic class or not: each message costs a tenth of receiving."""
+    ip4 = (HERE.ip_recvttl, HERE.ip_recvtos)
+    ip6 = (HERE.ipv6_recvhoplimit, HERE.ipv6_recvtclass)
+    level = socket.IPPROTO_IPV6 if version == 6 else socket.IPPROTO_IP
+    for option in ip6 if version == 6 else ip4:
+        if option is not None:
+            sock.setsockopt(level, option, int(wanted))
 
 
 def parse(messages: list[tuple[int, int, bytes]]) -> Arrival:

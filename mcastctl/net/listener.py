@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mcastctl.model import address
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
+from mcastctl.model.run import Heard, Run
 from mcastctl.model.stats import Statistics
 from mcastctl.net import nic, receiver
 from mcastctl.net.ancillary import Arrival
@@ -17,7 +19,7 @@ from mcastctl.net.receiver import Receiver, Subscription
 if TYPE_CHECKING:
     from mcastctl.net.children import Children
 
-_BATCH = 256
+_BATCH = 4096
 """Datagrams taken from one socket before the others get their turn."""
 
 
@@ -31,20 +33,23 @@ class Reader(Protocol):
         """Return the next datagram, None when there is none now."""
 
 
-Batch = list[tuple[Datagram, Arrival]]
+R = TypeVar("R", bound=Reader)
+B = TypeVar("B")
 
 
 def batches(
-    readers: Sequence[Reader],
+    readers: Sequence[R],
+    read: Callable[[R, int], list[B]],
     loop: Loop,
     limits: Limits,
     alarm: Callable[[], float | None] = lambda: None,
-) -> Iterator[tuple[Reader | None, Batch]]:
+    nap_s: Callable[[list[R]], float] = lambda _: 0.0,
+) -> Iterator[tuple[R | None, list[B]]]:
     """Yield what each reader heard, a batch at a time; (None, []) at each alarm and wake-up.
 
-    `alarm` gives the monotonic time in ns at which the caller wants its turn. The caller
-    notes in `limits` what it took. Ends at a limit (`limits.reason` says which) or a signal
-    (reason 'signal').
+    `read` takes up to so many from a reader. `alarm` gives the monotonic time in ns at which the
+    caller wants its turn, `nap_s` how long those just read need not be looked at again. The caller notes in `limits` what it took. Ends at a limit
+    (`limits.reason` says which) or a signal (reason 'signal').
     """
     by_descriptor = {one.fileno(): one for one in readers}
     for descriptor in by_descriptor:
@@ -58,7 +63,10 @@ def batches(
             if _over(loop, limits, quiet=False):
                 return
             reader = by_descriptor[descriptor]
-            yield reader, _read(reader, limits.room(_BATCH))
+            yield reader, read(reader, limits.room(_BATCH))
+        pause = nap_s([by_descriptor[descriptor] for descriptor in ready]) if ready else 0.0
+        if pause:
+            time.sleep(pause)
         if not ready or (until is not None and time.monotonic_ns() >= until):
             yield None, []
 
@@ -71,7 +79,8 @@ def _over(loop: Loop, limits: Limits, *, quiet: bool) -> bool:
     return bool(limits.reason)
 
 
-def _read(reader: Reader, most: int) -> Batch:
+def arrivals(reader: Reader, most: int) -> list[tuple[Datagram, Arrival]]:
+    """Return up to `most` datagrams with all the kernel told about them."""
     batch = []
     for _ in range(most):
         heard = reader.receive()
@@ -81,10 +90,14 @@ def _read(reader: Reader, most: int) -> Batch:
     return batch
 
 
+def _nap_s(ready: list[Receiver]) -> float:
+    return min(one.nap_s() for one in ready)
+
+
 class Listening:
     """One run of `listen`: iterate `records`, then ask for `summary`.
 
-    `children`, if any, run for each datagram.
+    `children`, if any, run for each datagram; `shown` says that somebody looks at each.
     """
 
     def __init__(
@@ -93,19 +106,23 @@ class Listening:
         wanted: list[Subscription],
         buffer_size: int,
         children: "Children | None" = None,
+        *,
+        shown: bool = True,
     ) -> None:
         rtp = [one for endpoint in endpoints for one in endpoint.expand() if one.scheme == "rtp"]
         self.statistics = Statistics(rtp=frozenset((one.group, one.port or 0) for one in rtp))
         self._wanted = wanted
         self._buffer_size = buffer_size
         self._children = children
+        self._shown = shown
         self._receivers: list[Receiver] = []
         self._started_ns = self._reported_ns = time.monotonic_ns()
         self._reported_drops = 0
 
-    def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator[Record]:
+    def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator[Record | Run]:
         """Join, then yield memberships, datagrams, interval reports and notices; leave."""
-        self._receivers = receiver.open_all(self._wanted, self._buffer_size)
+        whole = self._shown or self._children is not None
+        self._receivers = receiver.open_all(self._wanted, self._buffer_size, whole=whole)
         for one in self._receivers:
             yield from one.memberships("joined")
         yield from self._remarks()
@@ -113,13 +130,14 @@ class Listening:
             self._children.attach(loop)
         self._reported_ns = time.monotonic_ns()
         tick_ns = None if tick_s is None else int(tick_s * 1e9)
-        for _, batch in batches(self._receivers, loop, limits, lambda: self._alarm(tick_ns)):
-            for datagram, _arrival in batch:
-                mark = self.statistics.update(datagram)
-                yield datagram if mark is datagram.mark else datagram._replace(mark=mark)
-                if self._children:
-                    self._children.run(datagram)
-            limits.take(len(batch), time.monotonic_ns())
+        alarm = partial(self._alarm, tick_ns)
+        for _, batch in batches(self._receivers, Receiver.read, loop, limits, alarm, _nap_s):
+            number = 0
+            for heard in batch:
+                for piece in self.statistics.account(heard):
+                    number += piece.number
+                    yield from self._pass_on(piece)
+            limits.take(number, time.monotonic_ns())
             if self._children:
                 self._children.poll()
             if tick_ns is not None and time.monotonic_ns() - self._reported_ns >= tick_ns:
@@ -129,6 +147,13 @@ class Listening:
         yield from self._closing_remarks(loop, limits)
         for one in self._receivers:
             yield from one.memberships("left")
+
+    def _pass_on(self, heard: Heard) -> Iterator[Heard]:
+        if self._shown:
+            yield heard
+        if self._children:
+            for datagram in heard.datagrams():
+                self._children.run(datagram)
 
     def _alarm(self, tick_ns: int | None) -> float | None:
         """Return when the next interval report or the next child is due."""

@@ -3,13 +3,15 @@
 Every kind has the same six: `take(now_ns)` returns one payload per target, None when it has
 none now; while `hungry`, wait for `descriptor` and `fill()`; `ended` tells that nothing will
 ever come again, `counted` that a number of rounds was asked for; after the last one replies
-are heard for `linger_s`.
+are heard for `linger_s`. What is made here (`Repeated`, `Probes`) also comes in bursts: `claim`
+takes rounds, `slots` gives a buffer for them.
 """
 
 import os
 from collections import deque
 
 from mcastctl.model import probe
+from mcastctl.model.columns import COUNTED, ProbeSlots, Slots, stride
 from mcastctl.model.errors import PayloadError
 
 LINGER_S = 0.5
@@ -27,8 +29,9 @@ class Repeated:
 
     def __init__(self, payload: bytes, targets: int, count: int | None) -> None:
         self._round = [payload] * targets
+        self.size, self.stride = len(payload), stride(len(payload))
         self.counted = count is not None
-        self._left = count
+        self.left = count
         self.ended = count == 0
 
     def fill(self) -> None:
@@ -36,10 +39,20 @@ class Repeated:
 
     def take(self, now_ns: int) -> list[bytes] | None:
         """Return the bytes once more."""
-        if self._left is not None:
-            self._left -= 1
-            self.ended = self._left <= 0
+        self.claim(1)
         return self._round
+
+    def slots(self, places: list[int], rounds: int) -> Slots:
+        """Return a buffer for rounds to the targets at these places."""
+        return Slots(self._round[0], rounds * len(places))
+
+    def claim(self, rounds: int) -> tuple[int, int]:
+        """Take up to so many rounds; return a number without meaning and how many they are."""
+        if self.left is not None:
+            rounds = min(rounds, self.left)
+            self.left -= rounds
+            self.ended = self.left <= 0
+        return 0, rounds
 
 
 class Probes:
@@ -51,9 +64,10 @@ class Probes:
 
     def __init__(self, size: int, targets: int, count: int | None, ttl: int) -> None:
         self._streams = [int.from_bytes(os.urandom(8), "big") for _ in range(targets)]
+        self.size, self.stride = size, stride(size)
         self._filling = probe.filling(size - probe.MIN_SIZE)
         self.counted = count is not None
-        self._left = count
+        self.left = count
         self._ttl = ttl
         self._seq = 0
         self.ended = count == 0
@@ -63,14 +77,27 @@ class Probes:
 
     def take(self, now_ns: int) -> list[bytes] | None:
         """Return the next number for each target, stamped `now_ns` (since the epoch)."""
-        seq, self._seq = self._seq, self._seq + 1
-        if self._left is not None:
-            self._left -= 1
-            self.ended = self._left <= 0
+        seq, _ = self.claim(1)
         return [
             probe.encode(probe.Probe(probe.DATA, self._ttl, 0, stream, seq, now_ns)) + self._filling
             for stream in self._streams
         ]
+
+    def slots(self, places: list[int], rounds: int) -> ProbeSlots:
+        """Return a buffer for rounds to the targets at these places."""
+        streams = [self._streams[place] for place in places]
+        return ProbeSlots(self.size, self._ttl, streams, rounds)
+
+    def claim(self, rounds: int) -> tuple[int, int]:
+        """Take up to so many rounds; return the number of the first and how many they are."""
+        first = self._seq
+        rounds = min(rounds, COUNTED - first % COUNTED)
+        if self.left is not None:
+            rounds = min(rounds, self.left)
+            self.left -= rounds
+            self.ended = self.left <= 0
+        self._seq += rounds
+        return first, rounds
 
 
 def _read(descriptor: int, most: int) -> bytes:

@@ -11,7 +11,7 @@ from mcastctl.model.pacing import Pacer
 from mcastctl.model.records import Datagram, Notice, Record, Reply
 from mcastctl.model.responders import MULTICAST, UNICAST, Responders
 from mcastctl.net.ancillary import Arrival
-from mcastctl.net.listener import batches
+from mcastctl.net.listener import arrivals, batches
 from mcastctl.net.loop import Loop
 from mcastctl.net.sender import Sender, Target, totals
 from mcastctl.net.sender import refused as refused_notice
@@ -73,7 +73,7 @@ class Pinging:
         by_descriptor = {sender.fileno(): (sender, target) for sender, target in self._pairs}
         senders = [sender for sender, _ in by_descriptor.values()]
         yield from self._ask()
-        for reader, batch in batches(senders, loop, limits, self._next_ns):
+        for reader, batch in batches(senders, arrivals, loop, limits, self._next_ns):
             for datagram, arrival in batch:
                 sender, target = by_descriptor[reader.fileno()] if reader else self._pairs[0]
                 reply = self._consider(datagram, arrival, sender, target)

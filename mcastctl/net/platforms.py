@@ -1,8 +1,8 @@
 """Option numbers and struct layouts of multicast sockets, one row per operating system.
 
 The socket module lacks most of these names before Python 3.12 and some still in 3.13.
-Sources: Linux <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>; macOS <netinet/in.h>,
-<netinet6/in6.h>, <sys/socket.h>; Windows <ws2ipdef.h>.
+Sources: Linux <linux/in.h>, <linux/in6.h>, <linux/udp.h>, <asm-generic/socket.h>; macOS
+<netinet/in.h>, <netinet6/in6.h>, <sys/socket.h>; Windows <ws2ipdef.h>.
 """
 
 import struct
@@ -17,6 +17,7 @@ class Platform(NamedTuple):
     `sockaddr_has_length` whether a sockaddr begins with a length byte (BSD),
     `binds_to_group` whether bind(2) takes a group address. Linux shares a port for SO_REUSEADDR
     alone; with SO_REUSEPORT it hands datagrams to sockets that joined on another interface.
+    `mmsghdr` is the layout of struct mmsghdr where sendmmsg(2) and recvmmsg(2) exist.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Platform(NamedTuple):
     so_meminfo: int | None
     so_reuseport: int | None
     so_bindtoifindex: int | None
+    udp_segment: int | None
+    mmsghdr: str | None
 
 
 LINUX = Platform(
@@ -78,6 +81,9 @@ LINUX = Platform(
     so_meminfo=55,
     so_reuseport=None,
     so_bindtoifindex=62,
+    udp_segment=103,
+    # name, namelen, iov, iovlen, control, controllen, flags, msg_len
+    mmsghdr="@PI4xPNPNi4xI4x" if struct.calcsize("@P") == 8 else None,
 )
 
 DARWIN = LINUX._replace(
@@ -108,6 +114,8 @@ DARWIN = LINUX._replace(
     so_meminfo=None,
     so_reuseport=0x0200,
     so_bindtoifindex=None,
+    udp_segment=None,
+    mmsghdr=None,
 )
 
 WINDOWS = DARWIN._replace(

@@ -5,22 +5,30 @@ and checked against the destination of each datagram: what it yields was meant f
 """
 
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcastctl.decode.stream import recognise
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError
+from mcastctl.model.mark import MPEGTS
 from mcastctl.model.records import Datagram, Membership
+from mcastctl.model.run import Heard
 from mcastctl.net import ancillary, nic, sockopts
 from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
+
+if TYPE_CHECKING:
+    from mcastctl.net.intake import Intake
 
 DEFAULT_BUFFER = 4 * 1024 * 1024
 """Bytes of receive buffer asked for: absorbs 0.1 s at 160,000 small datagrams a second."""
 
 _MOST_SKIPPED = 256
 """Datagrams for others that are passed over before deadlines and signals are looked at."""
+
+_FEW = 64
+"""So many at once are read one by one; a receiver that has more waiting is a busy one."""
 
 _buffer = bytearray(65536)
 _view = memoryview(_buffer)
@@ -44,12 +52,23 @@ class Subscription(NamedTuple):
 
 
 class Receiver:
-    """An open subscription. `skipped` counts datagrams that were not meant for it."""
+    """An open subscription.
 
-    def __init__(self, subscription: Subscription, buffer_size: int = DEFAULT_BUFFER) -> None:
+    `whole` says that somebody wants the payloads, not only their statistics.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        buffer_size: int = DEFAULT_BUFFER,
+        *,
+        whole: bool = True,
+    ) -> None:
         self.subscription = subscription
         self.version = family(subscription.group)
-        self.skipped = 0
+        self._whole = whole
+        self._skipped = 0
+        self._intake: Intake | None = None
         self._sock = sockopts.open_udp(self.version)
         try:
             self._configure(buffer_size)
@@ -102,10 +121,44 @@ class Receiver:
             if arrival.dst not in (self.subscription.group, None) or (
                 arrival.ifindex not in (self.subscription.nic.ifindex, 0)
             ):
-                self.skipped += 1
+                self._skipped += 1
                 continue
             return self._record(bytes(_view[:size]), sender, arrival), arrival
         return None
+
+    def read(self, most: int) -> list[Heard]:
+        """Return what is there, up to `most` datagrams; none when nothing is."""
+        if self._intake is not None:
+            heard = self._intake.read(most)
+        else:
+            heard = self._read_few(min(most, _FEW))
+            if len(heard) == _FEW < most and HERE.mmsghdr is not None:
+                self._take_many(whole=self._whole)
+        if self._intake is not None and not self._intake.whole and _has_ts(heard):
+            self._take_many(whole=True)  # its packets are counted in all of the payload
+        return heard
+
+    def _read_few(self, most: int) -> list[Heard]:
+        heard: list[Heard] = []
+        while len(heard) < most and (one := self.receive()) is not None:
+            heard.append(one[0])
+        return heard
+
+    def _take_many(self, *, whole: bool) -> None:
+        from mcastctl.net.intake import Intake  # ctypes: only a busy receiver pays for it
+
+        if self._intake is not None:
+            self._skipped += self._intake.skipped
+        self._intake = Intake(self._sock, self.subscription, whole=whole)
+
+    @property
+    def skipped(self) -> int:
+        """How many datagrams were not meant for the subscription."""
+        return self._skipped + (self._intake.skipped if self._intake else 0)
+
+    def nap_s(self) -> float:
+        """Return how long nothing need be read, in seconds: waking up less often costs less."""
+        return self._intake.nap_s(self.granted_buffer) if self._intake else 0.0
 
     def _record(
         self, payload: bytes, sender: tuple[str, int], arrival: ancillary.Arrival
@@ -132,6 +185,10 @@ class Receiver:
     def close(self) -> None:
         """Leave the group and close."""
         self._sock.close()
+
+
+def _has_ts(heard: list[Heard]) -> bool:
+    return any(isinstance(one, Datagram) and one.mark.kind == MPEGTS for one in heard)
 
 
 def record(
@@ -185,13 +242,15 @@ def _merge(first: Subscription, second: Subscription) -> Subscription:
     return first._replace(sources=tuple(dict.fromkeys(first.sources + second.sources)))
 
 
-def open_all(wanted: list[Subscription], buffer_size: int = DEFAULT_BUFFER) -> list[Receiver]:
+def open_all(
+    wanted: list[Subscription], buffer_size: int = DEFAULT_BUFFER, *, whole: bool = True
+) -> list[Receiver]:
     """Open every subscription or none."""
     _raise_descriptor_limit(len(wanted) + 32)
     opened: list[Receiver] = []
     try:
         for subscription in wanted:
-            opened.append(Receiver(subscription, buffer_size))
+            opened.append(Receiver(subscription, buffer_size, whole=whole))
     except BaseException:
         for receiver in opened:
             receiver.close()

@@ -14,7 +14,7 @@ from mcastctl.model.records import Datagram, Record
 from mcastctl.model.stats import Statistics
 from mcastctl.net import ancillary, nic, receiver, sockopts
 from mcastctl.net.ancillary import Arrival
-from mcastctl.net.listener import batches
+from mcastctl.net.listener import arrivals, batches
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
 
@@ -127,7 +127,7 @@ class Responding:
             self._children.attach(loop)
         readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
         alarm = self._children.next_ns if self._children else lambda: None
-        for _, batch in batches(readers, loop, limits, alarm):
+        for _, batch in batches(readers, arrivals, loop, limits, alarm):
             before = self.replies_sent
             for request, arrival in batch:
                 if self._consider(request, arrival):

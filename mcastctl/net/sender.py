@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mcastctl.model import refusal
 from mcastctl.model.address import family, is_multicast, keeps_zone
@@ -12,6 +12,7 @@ from mcastctl.model.records import Datagram, Notice
 from mcastctl.net import ancillary, nic, receiver, sockopts
 from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
+from mcastctl.net.sockopts import SockAddr
 
 
 class Egress(NamedTuple):
@@ -46,9 +47,6 @@ class Target(NamedTuple):
         where = f"[{self.host}]" if ":" in self.host else self.host
         by = f" on {self.nic.name}" if self.nic else ""
         return f"{where}:{self.port}{by}"
-
-
-SockAddr = tuple[str, int] | tuple[str, int, int, int]
 
 
 class Sender:
@@ -115,18 +113,34 @@ class Sender:
         BlockingIOError means that the socket buffer is full: wait until writable, try again.
         """
         try:
-            self._send(payload, self._sockaddr(target))
+            self._send(payload, self.sockaddr(target))
         except BlockingIOError:
             raise
         except OSError as error:
             number = error.errno or 0
-            self.errors[number] = self.errors.get(number, 0) + 1
-            self.attempted += 1
+            self.note_refused(1, number)
             return number
-        self.attempted += 1
-        self.sent += 1
-        self.sent_bytes += len(payload)
+        self.note_sent(1, len(payload))
         return None
+
+    def note_sent(self, number: int, size: int) -> None:
+        """Count `number` datagrams of `size` bytes that the kernel took."""
+        self.attempted += number
+        self.sent += number
+        self.sent_bytes += number * size
+
+    def note_refused(self, number: int, error: int) -> None:
+        """Count `number` datagrams that the kernel refused with this errno."""
+        self.attempted += number
+        self.errors[error] = self.errors.get(error, 0) + number
+
+    def hand_over(self, parts: list[memoryview], where: SockAddr) -> None:
+        """Send the parts as one payload, uncounted."""
+        self._sock.sendmsg(parts, (), 0, where)
+
+    def set_segment(self, size: int) -> None:
+        """Let the kernel cut payloads into datagrams of `size` bytes, 0 for not."""
+        sockopts.set_segment(self._sock, size)
 
     def _send(self, payload: bytes, where: SockAddr) -> None:
         """Send, and again if what the first try reported was about an earlier datagram."""
@@ -135,17 +149,18 @@ class Sender:
         except BlockingIOError:
             raise
         except OSError:
-            if not self._drain_errors():
+            if not self.drain_errors():
                 raise
             self._sock.sendto(payload, where)
 
-    def _sockaddr(self, target: Target) -> SockAddr:
+    def sockaddr(self, target: Target) -> SockAddr:
+        """Return the destination as the socket takes it."""
         if self.version == 4:
             return target.host, target.port
         scoped = target.nic is not None and keeps_zone(target.host)
         return target.host, target.port, 0, target.nic.ifindex if scoped and target.nic else 0
 
-    def _drain_errors(self) -> bool:
+    def drain_errors(self) -> bool:
         """Empty the error queue; tell whether it held an ICMP report about an earlier datagram.
 
         While it holds anything poll(2) calls the socket ready, and the next call fails with an
@@ -171,7 +186,7 @@ class Sender:
                 return None
             except OSError:
                 # An ICMP error about an earlier send (IP_RECVERR, ip(7)): an event, not an end.
-                self._drain_errors()
+                self.drain_errors()
                 continue
             arrival = ancillary.parse(messages)
             return receiver.record(payload, sender, arrival, self.local_port), arrival
@@ -194,7 +209,7 @@ class Sender:
         try:
             if self.out is not None:
                 sockopts.set_egress(asker, self.version, self.out.ifindex)
-            asker.connect(self._sockaddr(target))
+            asker.connect(self.sockaddr(target))
             return str(asker.getsockname()[0])
         except OSError:
             return ""
@@ -261,7 +276,7 @@ def open_all(wanted: list[Target], egress: Egress) -> list[tuple[Sender, Target]
     return [(senders[key], target) for key, target in zip(keys, wanted, strict=True)]
 
 
-def totals(senders: list[Sender]) -> dict[str, object]:
+def totals(senders: list[Sender]) -> dict[str, Any]:
     """Return attempted, sent, refused, errors (by errno name) and drops of several sockets."""
     errors: dict[str, int] = {}
     for sender in senders:

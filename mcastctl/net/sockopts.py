@@ -17,6 +17,7 @@ from mcastctl.model.errors import SocketError
 from mcastctl.net.platforms import HERE, Platform
 
 Socket = socket.socket
+SockAddr = tuple[str, int] | tuple[str, int, int, int]
 _LEVEL = {4: socket.IPPROTO_IP, 6: socket.IPPROTO_IPV6}
 _STORAGE = 128
 """sizeof(struct sockaddr_storage) on all three systems."""
@@ -65,6 +66,16 @@ def pack_sockaddr(address: str, platform: Platform = HERE) -> bytes:
     else:
         head = struct.pack("=H", number)
     return (head + body).ljust(_STORAGE, b"\0")
+
+
+def pack_name(where: SockAddr, platform: Platform = HERE) -> bytes:
+    """Return struct sockaddr_in or sockaddr_in6 for what the socket module takes as address."""
+    name = bytearray(pack_sockaddr(where[0], platform))
+    struct.pack_into("!H", name, 2, where[1])
+    if len(where) == 2:
+        return bytes(name[:16])
+    struct.pack_into("=I", name, 24, where[3])
+    return bytes(name[:28])
 
 
 def pack_group_req(
@@ -162,6 +173,12 @@ def set_dscp(sock: Socket, version: int, dscp: int) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
     else:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+
+
+def set_segment(sock: Socket, size: int) -> None:
+    """Let the kernel cut payloads into datagrams of `size` bytes, 0 for not (udp(7))."""
+    if HERE.udp_segment is not None:
+        sock.setsockopt(socket.IPPROTO_UDP, HERE.udp_segment, size)
 
 
 def set_receive_buffer(sock: Socket, size: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from mcastctl.model.frame import Block, Frame, frames
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Notice, Record, Report, Start
+from mcastctl.model.run import Run
 from mcastctl.output import stream, summaries, text
 from mcastctl.output.blocks import BlockText, FlowTexts
 from mcastctl.output.escape import escape
@@ -134,7 +135,7 @@ class PacketText(Messages):
             lambda block: where(block.iface, block.direction),
         )
 
-    def write(self, record: "Record | Block") -> None:
+    def write(self, record: Record | Run | Block) -> None:
         """Take one record, or a block of frames."""
         if isinstance(record, Block):
             if not self.quiet:
@@ -162,7 +163,7 @@ class PacketJson(JsonLines):
     def __init__(self, *, quiet: int) -> None:
         super().__init__(quiet=quiet)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Record | Run) -> None:
         """Take one record."""
         if isinstance(record, Packet):
             if not self.quiet:

@@ -6,8 +6,9 @@ JSON puts everything on standard output. `quiet` 1 leaves the data out, 2 everyt
 
 from mcastctl.model.errors import ValueRangeError
 from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
+from mcastctl.model.run import Run
 from mcastctl.model.units import parse_size
-from mcastctl.output import stream, summaries, text
+from mcastctl.output import runs, stream, summaries, text
 
 MOST_JOINS = 8
 """Joins told one by one to people; -v tells all."""
@@ -33,13 +34,29 @@ class Sink:
         self.out = stream.Output(1)
         self._joined = 0
 
-    def write(self, record: Record) -> None:
+    @property
+    def shows_data(self) -> bool:
+        """Whether anything is done with single datagrams."""
+        return not self.quiet or self.payload_only
+
+    def write(self, record: Record | Run) -> None:
         """Take one record."""
-        if isinstance(record, Datagram | Reply):
-            if not self.quiet or self.payload_only:
+        if isinstance(record, Run):
+            if self.shows_data:
+                self.run(record)
+        elif isinstance(record, Datagram | Reply):
+            if self.shows_data:
                 self.data(record)
         elif self.quiet < 2 or (isinstance(record, Notice) and record.level == "error"):
             self.tell(record)
+
+    def run(self, record: Run) -> None:
+        """Print many datagrams to standard output."""
+        if self.detail:
+            for datagram in record.datagrams():
+                self.data(datagram)
+            return
+        self.out.write("\n".join([*runs.lines(record), ""]).encode(errors="backslashreplace"))
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record to standard output."""
@@ -113,6 +130,10 @@ class JsonLines(Sink):
         super().__init__(quiet=quiet, verbose=verbose, detail=detail)
         self._encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
+    def run(self, record: Run) -> None:
+        """Print many datagrams."""
+        self.out.write("\n".join([*runs.json_lines(record, self._encode), ""]).encode())
+
     def data(self, record: Datagram | Reply) -> None:
         """Print one record."""
         self.out.write(self._encode(record.to_dict()).encode() + b"\n")
@@ -127,6 +148,10 @@ class Hex(Sink):
 
     payload_only = True
 
+    def run(self, record: Run) -> None:
+        """Print many payloads."""
+        self.out.write("\n".join([*map(bytes.hex, record.payloads), ""]).encode())
+
     def data(self, record: Datagram | Reply) -> None:
         """Print one payload."""
         self.out.write(record.payload.hex().encode() + b"\n")
@@ -136,6 +161,10 @@ class Raw(Sink):
     """Payload bytes and nothing else, fit for a player or a file."""
 
     payload_only = True
+
+    def run(self, record: Run) -> None:
+        """Print many payloads."""
+        self.out.write(b"".join(record.payloads))
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one payload."""
@@ -152,6 +181,11 @@ class Dots(Sink):
         self._every = every
         self._rest = 0
         self._printed = False
+
+    def run(self, record: Run) -> None:
+        """Print the marks of many."""
+        for datagram in record.datagrams():
+            self.data(datagram)
 
     def data(self, record: Datagram | Reply) -> None:
         """Print as many marks as the bytes so far are worth."""

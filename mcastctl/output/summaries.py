@@ -146,6 +146,8 @@ def _sent(fields: Fields) -> str:
     line = f"sent {_amount(fields)} in {fields['elapsed_s']:.1f} s"
     if fields["elapsed_s"] >= 1:
         line += f", {_rates(fields)}"
+    if fields["largest_burst"] > 1:
+        line += f" in bursts of up to {fields['largest_burst']}, one time stamp each"
     if fields["refused"]:
         line += f"; refused {fields['refused']} {_errors(fields['errors'])}"
     if fields["replies"]:

@@ -34,31 +34,41 @@ def scaled(number: float, unit: str) -> str:
 def datagram(record: Datagram, *, payload_shown: bool = True) -> str:
     """Return one line: time, interface, addresses, TTL, DSCP, length, number, payload."""
     mark = record.mark
+    line = f"{clock(record.ts_ns)} {where(record)}"
+    if mark.seq is not None:
+        line += f" seq {mark.seq}"
+    end = payload(record) if payload_shown else ""
+    return f"{line} {end}" if end else line
+
+
+def where(record: Datagram) -> str:
+    """Return what datagrams of one flow share: interface, addresses, TTL, DSCP, length."""
     parts = [
-        clock(record.ts_ns),
         escape(record.iface),
         "In" if record.direction == "rx" else "Out",
         f"{host_port(record.src, record.sport)} > {host_port(record.dst, record.dport)}",
         f"ttl {record.ttl}" if record.ttl is not None else "",
         f"dscp {record.dscp}" if record.dscp else "",
         f"length {record.length}",
-        f"seq {mark.seq}" if mark.seq is not None else "",
-        payload(record) if payload_shown else "",
     ]
     return " ".join(part for part in parts if part)
 
 
 def payload(record: Datagram) -> str:
     """Return readable payload in full, anything else by its kind."""
-    if record.mark.kind != PLAIN:
-        return record.mark.kind
+    return record.mark.kind if record.mark.kind != PLAIN else readable(record.payload)
+
+
+def readable(data: bytes) -> str:
+    """Return text escaped and in full, 'binary' for what is mostly not text."""
     try:
-        text = record.payload.decode()
+        text = data.decode()
     except UnicodeDecodeError:
         return "binary"
-    shown = escape_bytes(record.payload)
+    if text.isprintable():
+        return escape(text)
     strange = sum(not char.isprintable() and char not in "\t\r\n" for char in text)
-    return shown if strange * 4 <= len(text) else "binary"
+    return escape(text) if strange * 4 <= len(text) else "binary"
 
 
 def dump(data: bytes, *, ascii_column: bool) -> list[str]:

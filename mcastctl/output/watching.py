@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcastctl.model.mark import MPEGTS
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Notice, Record, Report
+from mcastctl.model.run import Run
 from mcastctl.model.watch import Row
 from mcastctl.output import stream, tables, text
 from mcastctl.output.escape import escape
@@ -69,7 +70,7 @@ class StreamTable(Messages):
         self._terminal = os.isatty(1) and not quiet
         self._next_s = time.monotonic() + _EVERY_S
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Record | Run) -> None:
         """Take one record; packets were counted before they came here."""
         if isinstance(record, Packet):
             self._refresh()
@@ -128,7 +129,7 @@ class Comments(Messages):
         super().__init__(quiet=quiet, verbose=verbose)
         self._place = ""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Record | Run) -> None:
         """Take one record; the events of a packet follow it."""
         if isinstance(record, Packet):
             self._place = where(record.iface, record.direction)

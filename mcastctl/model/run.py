@@ -1,0 +1,78 @@
+"""Datagrams of one stream that followed each other: told once, with what differs in columns."""
+
+from array import array
+from collections.abc import Iterator
+from operator import sub
+from typing import NamedTuple
+
+from mcastctl.model.mark import RTP
+from mcastctl.model.records import Datagram
+
+
+class Run(NamedTuple):
+    """`first` in full; all others share its flow, length and stream.
+
+    `times_ns` are their arrivals less `base_ns`, `stamps` the sender's clock as `Mark.stamp` (empty
+    where there is none). Numbers, where the kind has them, count up by one. `payloads` is empty
+    when only the beginnings were received.
+    """
+
+    first: Datagram
+    base_ns: int
+    times_ns: "array[int]"
+    stamps: "array[int]"
+    payloads: list[bytes]
+
+    @property
+    def number(self) -> int:
+        """How many datagrams."""
+        return len(self.times_ns)
+
+    def at(self, place: int) -> Datagram:
+        """Return one of them."""
+        mark = self.first.mark
+        if mark.seq is not None:
+            mask = 0xFFFF if mark.kind == RTP else (1 << 64) - 1
+            mark = mark._replace(seq=(mark.seq + place) & mask, stamp=self.stamps[place])
+        return self.first._replace(
+            ts_ns=self.base_ns + self.times_ns[place],
+            payload=self.payloads[place] if self.payloads else self.first.payload,
+            mark=mark,
+        )
+
+    def datagrams(self) -> Iterator[Datagram]:
+        """Yield every one."""
+        return map(self.at, range(self.number))
+
+    def after(self, place: int) -> "Run":
+        """Return the run that begins at `place`."""
+        return Run(
+            self.at(place),
+            self.base_ns,
+            self.times_ns[place:],
+            self.stamps[place:],
+            self.payloads[place:],
+        )
+
+    def widest_gap_ns(self, known_ns: int) -> int:
+        """Return the longest time between two arrivals if it is more than `known_ns`, else that.
+
+        Arrivals in order cannot be further apart than the ends of the stretch they lie in: only
+        stretches longer than what is known need a closer look.
+        """
+        times = self.times_ns
+        if times[-1] - times[0] <= known_ns:
+            return known_ns
+        edges = [*times[::_STRETCH], times[-1]]
+        for place in range(len(edges) - 1):
+            if edges[place + 1] - edges[place] > known_ns:
+                at = place * _STRETCH
+                part = times[at : at + _STRETCH + 1]
+                known_ns = max(known_ns, *map(sub, part[1:], part))
+        return known_ns
+
+
+_STRETCH = 16
+
+Heard = Datagram | Run
+"""What a receiver hands on: one datagram, or many at once."""

@@ -1,0 +1,156 @@
+"""Bursts to the kernel by the fastest way it and the device allow.
+
+Three rungs: UDP segmentation offload (one payload that the kernel or the device cuts into
+datagrams, udp(7)), sendmmsg(2), and one call for each. A rung that the kernel or the device
+refuses is left for good, and the same datagrams go by the next.
+"""
+
+import errno
+from typing import Protocol
+
+from mcastctl.model.columns import ProbeSlots, Slots
+from mcastctl.net import sockopts
+from mcastctl.net.platforms import HERE
+from mcastctl.net.sender import Sender, Target
+
+MOST_SEGMENTS = (128, 64)
+"""UDP_MAX_SEGMENTS of <linux/udp.h>, since Linux 6.9 and before."""
+_MOST_BYTES = 65507 - 40  # of one call over IPv4, with room for IP options
+
+
+class Rung(Protocol):
+    """One way to hand over slots: `most` are taken or refused as one, `unfit` are the errors
+    that speak against the way and not against the datagrams."""
+
+    most: int
+    unfit: frozenset[int]
+
+    def send(self, first: int, count: int) -> int:
+        """Return how many slots from `first` on were taken; OSError is about the first."""
+
+    def leave(self) -> None:
+        """Undo what the way has set on the socket."""
+
+
+class Segmented:
+    """Up to `most` datagrams to one target as one payload that is cut further down."""
+
+    unfit = frozenset((errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP))
+
+    def __init__(
+        self, sender: Sender, target: Target, slots: Slots | ProbeSlots, most: int
+    ) -> None:
+        self._sender, self._name = sender, sender.sockaddr(target)
+        self._view = memoryview(slots.buffer)
+        self._size, self._stride = slots.size, slots.stride
+        self.most = min(most, _MOST_BYTES // max(slots.size, 1))
+        sender.set_segment(slots.size)
+
+    def send(self, first: int, count: int) -> int:
+        """Hand over slots as one payload; they are taken or refused as one."""
+        count = min(count, self.most)
+        at, size, stride = first * self._stride, self._size, self._stride
+        if size == stride:
+            self._sender.hand_over([self._view[at : at + count * stride]], self._name)
+        else:
+            starts = range(at, at + count * stride, stride)
+            self._sender.hand_over([self._view[one : one + size] for one in starts], self._name)
+        return count
+
+    def leave(self) -> None:
+        """Send whole datagrams again."""
+        self._sender.set_segment(0)
+
+
+class Batched:
+    """Many datagrams in one call, each with its own destination."""
+
+    most = 1
+    unfit = frozenset[int]()
+
+    def __init__(self, sender: Sender, targets: list[Target], slots: Slots | ProbeSlots) -> None:
+        from mcastctl.net.messages import Outbox  # ctypes: only who sends many pays for it
+
+        names = [sockopts.pack_name(sender.sockaddr(target)) for target in targets]
+        self._descriptor = sender.fileno()
+        self._outbox = Outbox(slots.buffer, slots.size, slots.stride, names)
+
+    def send(self, first: int, count: int) -> int:
+        """Hand over slots in one call."""
+        return self._outbox.send(self._descriptor, first, count)
+
+    def leave(self) -> None:
+        """Nothing was set."""
+
+
+class Single:
+    """One call for each datagram: what every system has."""
+
+    most = 1
+    unfit = frozenset[int]()
+
+    def __init__(self, sender: Sender, targets: list[Target], slots: Slots | ProbeSlots) -> None:
+        self._sender = sender
+        self._names = [sender.sockaddr(target) for target in targets]
+        self._view = memoryview(slots.buffer)
+        self._size, self._stride = slots.size, slots.stride
+
+    def send(self, first: int, count: int) -> int:
+        """Hand over one slot."""
+        at = first * self._stride
+        name = self._names[first % len(self._names)]
+        self._sender.hand_over([self._view[at : at + self._size]], name)
+        return 1
+
+    def leave(self) -> None:
+        """Nothing was set."""
+
+
+class Ladder:
+    """The ways left for one socket, best first. `largest` is the most datagrams of one call."""
+
+    def __init__(
+        self, sender: Sender, targets: list[Target], slots: Slots | ProbeSlots, *, segment: bool
+    ) -> None:
+        self.sender = sender
+        self.targets = targets
+        self.slots = slots
+        self.largest = 0
+        cut = segment and HERE.udp_segment is not None and len(targets) == 1 and slots.size > 0
+        self._left = list(MOST_SEGMENTS) if cut else []
+        self._rung = self._next()
+
+    def _next(self) -> Rung:
+        while self._left:
+            try:
+                return Segmented(self.sender, self.targets[0], self.slots, self._left.pop(0))
+            except OSError:
+                self._left.clear()  # a kernel before 4.18
+        if HERE.mmsghdr is not None:
+            return Batched(self.sender, self.targets, self.slots)
+        return Single(self.sender, self.targets, self.slots)
+
+    def send(self, first: int, count: int) -> tuple[int, int]:
+        """Hand over slots from `first` on; return how many are done with, and the errno if refused.
+
+        BlockingIOError means that the socket buffer is full: wait until writable, try again.
+        """
+        while True:
+            try:
+                taken = self._rung.send(first, count)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                if self.sender.drain_errors():
+                    continue  # it was about an earlier datagram
+                number = error.errno or 0
+                if number not in self._rung.unfit:
+                    refused = min(count, self._rung.most)
+                    self.sender.note_refused(refused, number)
+                    return refused, number
+                self._rung.leave()
+                self._rung = self._next()
+                continue
+            self.largest = max(self.largest, taken)
+            self.sender.note_sent(taken, self.slots.size)
+            return taken, 0

@@ -1,0 +1,192 @@
+"""Many datagrams at a time are the same datagrams: every rung of the ladder, on a real wire."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from conftest import Pair
+from hypothesis import given
+from hypothesis import strategies as st
+from streams import Json
+from test_send import GROUP4, GROUP6, heard, listen, raw, send
+from world import World
+
+from mcastctl.model import probe
+from mcastctl.model.columns import COUNTED, ProbeSlots, Slots, counting
+from mcastctl.net.ladder import Batched, Ladder, Segmented, Single
+from mcastctl.net.platforms import LINUX
+from mcastctl.net.sender import Egress, Sender, Target
+
+SECOND = 1_000_000_000
+
+
+def test_the_table_counts_in_network_byte_order() -> None:
+    table = counting()
+    assert bytes(table[:3]) == bytes([0, 0, 0, 1, 0, 2])
+    assert bytes(table[COUNTED - 1 :]) == b"\xff\xff"
+    assert len(table) == COUNTED == 65536
+
+
+@given(
+    st.integers(probe.MIN_SIZE, 200),
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 9)), min_size=1, max_size=4),
+)
+def test_slots_hold_what_single_probes_would(
+    size: int, streams: list[int], bursts: list[tuple[int, int]]
+) -> None:
+    slots = ProbeSlots(size, 7, streams, 9)
+    for seq, rounds in bursts:
+        fitting = min(rounds, COUNTED - seq % COUNTED)
+        slots.stamp(seq, fitting, seq ^ 0x1234)
+        for place in range(fitting * len(streams)):
+            number, target = divmod(place, len(streams))
+            at = place * slots.stride
+            single = probe.Probe(probe.DATA, 7, 0, streams[target], seq + number, seq ^ 0x1234)
+            assert slots.buffer[at : at + size] == probe.encode(single, size)
+
+
+def test_equal_payloads_lie_apart_and_need_no_stamp() -> None:
+    slots = Slots(b"hello", 3)
+    slots.stamp(0, 3, SECOND)
+    assert (slots.size, slots.stride) == (5, 8)
+    assert bytes(slots.buffer) == b"hello\0\0\0" * 3
+    assert Slots(b"", 2).stride == 8
+
+
+# --- on the wire
+
+
+def numbered(datagrams: list[Json]) -> list[int]:
+    """The numbers of probes, each checked byte for byte."""
+    numbers = []
+    for datagram in datagrams:
+        payload = raw(datagram)
+        header = probe.decode(payload)
+        assert header is not None
+        assert payload == probe.encode(header, len(payload))
+        assert abs(header.sent_ns / SECOND - datagram["ts"]) < 5
+        numbers.append(header.seq)
+    return numbers
+
+
+@pytest.mark.parametrize("group", [GROUP4, GROUP6])
+@pytest.mark.parametrize("size", [32, 61, 64, 1400, 1472, 4000])
+@pytest.mark.parametrize("gso", [[], ["--no-gso"]], ids=["gso", "no-gso"])
+def test_every_datagram_of_a_burst_arrives_as_it_was_made(
+    pair: Pair, group: str, size: int, gso: list[str]
+) -> None:
+    a, b = pair
+    listener = listen(b, group, "-c", "300")
+    sent = send(a, group, "--probe", "--flood", "-s", str(size), "-c", "300", "-q", *gso)
+    assert sent.summary["sent"] == 300
+    assert 1 < sent.summary["largest_burst"] <= 128
+    stream = heard(listener)
+    assert {datagram["length"] for datagram in stream.datagrams} == {size}
+    assert numbered(stream.datagrams) == list(range(300))
+    assert (stream.summary["lost"], stream.summary["duplicates"]) == (0, 0)
+
+
+def test_segmentation_is_one_packet_for_the_device_and_can_be_had_without(pair: Pair) -> None:
+    a = pair.a
+
+    def packets() -> int:
+        (line,) = (one for one in a.proc("dev").splitlines() if one.strip().startswith("a0:"))
+        return int(line.split()[10])
+
+    before = packets()
+    send(a, GROUP4, "--probe", "--flood", "-c", "256", "-q", "--no-gso")
+    assert packets() - before == pytest.approx(256, abs=8)
+    before = packets()
+    send(a, GROUP4, "--probe", "--flood", "-c", "256", "-q")
+    assert packets() - before < 64
+
+
+def test_equal_data_in_bursts(pair: Pair) -> None:
+    a, b = pair
+    listener = listen(b, GROUP4, "-c", "200")
+    assert send(a, GROUP4, "tick", "--flood", "-c", "200", "-q").summary["largest_burst"] > 1
+    assert heard(listener).payloads == ["tick"] * 200
+    listener = listen(b, GROUP4, "-c", "100")
+    send(a, GROUP4, "", "--flood", "-c", "100", "-q")
+    assert heard(listener).payloads == [""] * 100
+
+
+@pytest.mark.parametrize("gso", [[], ["--no-gso"]], ids=["gso", "no-gso"])
+def test_groups_and_interfaces_take_turns(world: World, gso: list[str]) -> None:
+    a, b, c = world.host("a"), world.host("b"), world.host("c")
+    world.link(a, b)
+    world.link(a, c)
+    hears = [listen(host, "239.1.1.1:5004+2", "-c", "300", joined=3) for host in (b, c)]
+    args = ["-i", "a0", "-i", "a1", "--probe", "--flood", "-c", "100", "-q"]
+    sent = send(a, "239.1.1.1:5004+2", *args, *gso)
+    assert sent.summary["sent"] == 600
+    for listener in hears:
+        stream = heard(listener)
+        for group in ("239.1.1.1", "239.1.1.2", "239.1.1.3"):
+            mine = [one for one in stream.datagrams if one["dst"] == group]
+            assert numbered(mine) == list(range(100))
+        assert len({one["stream"] for one in stream.datagrams}) == 3
+
+
+def test_numbers_go_on_past_sixteen_bits(pair: Pair) -> None:
+    a, b = pair
+    listener = listen(b, GROUP4, "-q", "--idle", "2s", "--rcvbuf", "64M")
+    sent = send(a, GROUP4, "--probe", "--pps", "20k", "-c", "70000", "-q")
+    assert sent.summary["sent"] == 70000
+    (stream,) = heard(listener).summary["streams"]
+    assert (stream["packets"], stream["lost"], stream["last_seq"]) == (70000, 0, 69999)
+
+
+def test_a_full_queue_refuses_and_every_datagram_is_counted(pair: Pair) -> None:
+    a, b = pair
+    listener = listen(b, GROUP4, "-q", "--idle", "1s")
+    a.sh("tc qdisc add dev a0 root tbf rate 8mbit burst 1600 limit 4000")
+    outcome = a.mcastctl("send", "-j", "-q", GROUP4, "--probe", "--flood", "-c", "500", "--no-gso")
+    summary = outcome.records[-1]
+    assert summary["attempted"] == 500
+    assert summary["sent"] + summary["refused"] == 500
+    assert summary["errors"] == {"ENOBUFS": summary["refused"]}
+    assert outcome.returncode == 1
+    (qdisc,) = json.loads(a.sh("tc -s -j qdisc show dev a0").stdout)
+    # A refusal in the middle of a call shows only in the next one, which tries that one again.
+    assert qdisc["drops"] >= summary["refused"] > 0
+    assert heard(listener).summary["packets"] == summary["sent"]
+
+
+@pytest.mark.parametrize(("pps", "group"), [("1k", GROUP4), ("5k", GROUP6), ("50k", GROUP4)])
+def test_a_pace_is_kept_and_spread(pair: Pair, pps: str, group: str) -> None:
+    a = pair.a
+    rate = int(pps[:-1]) * 1000
+    sent = send(a, group, "--probe", "--pps", pps, "-T", "2s", "-q").summary
+    assert sent["packets_per_s"] == pytest.approx(rate, rel=0.05)
+    assert sent["sent"] == pytest.approx(2 * rate, rel=0.1)
+    assert sent["largest_burst"] <= 4 * max(rate // 10_000, 1)
+
+
+# --- rung by rung
+
+
+def test_a_refused_rung_is_left_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = Sender(4, None, Egress())
+    slots = Slots(bytes(64), 100)
+    target = Target("127.0.0.1", 9, None)
+    try:
+        ladder = Ladder(sender, [target], slots, segment=True)
+        assert isinstance(ladder._rung, Segmented)
+        assert ladder.send(0, 100) == (100, 0)
+        small = Slots(bytes(65_000), 2)  # a segment larger than the device's MTU less headers
+        ladder = Ladder(sender, [Target("127.0.0.1", 9, None)], small, segment=True)
+        began = time.monotonic()
+        while ladder.send(0, 2)[1]:
+            assert time.monotonic() - began < 5
+        ladder = Ladder(sender, [target, target], slots, segment=True)
+        assert isinstance(ladder._rung, Batched)
+        monkeypatch.setattr("mcastctl.net.ladder.HERE", LINUX._replace(mmsghdr=None))
+        ladder = Ladder(sender, [target], slots, segment=False)
+        assert isinstance(ladder._rung, Single)
+        assert ladder.send(3, 97) == (1, 0)
+    finally:
+        sender.close()
