@@ -358,7 +358,8 @@ def test_several_interfaces_in_one_file(world: World, tmp_path: Path) -> None:
 def test_pcapng_rotates(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
     capture = start(b, "-j", "-i", "b0", "-w", tmp_path / "x.pcapng", "--rotate-size", "8k",
-                    "--rotate-packets", "40", "-c", "100", "-T", "20s", "udp port 5004")  # fmt: skip
+                    "--rotate-packets", "40", "-c", "100", "-T", "20s",
+                    "udp port 5004")  # fmt: skip
     burst(a, 100)
     summary = Stream.of(capture.finish()).summary
     held = [len(packets(b.mcastctl("sniff", "-j", "-r", one))) for one in summary["files"]]

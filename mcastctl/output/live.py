@@ -9,6 +9,7 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Record
 from mcastctl.model.ring import Slice, frames
+from mcastctl.model.run import Run
 from mcastctl.output import text
 from mcastctl.output.blocks import FlowTexts
 from mcastctl.output.packets import Look, PacketText, tail, where
@@ -52,7 +53,7 @@ class LiveText(PacketText):
             FlowTexts(plain), lambda frame, number: tail(decode(frame, number), look), where
         )
 
-    def write(self, record: "Record | Block | Slice") -> None:
+    def write(self, record: Record | Run | Block | Slice) -> None:
         """Take one record, or a block of frames."""
         if not isinstance(record, Slice):
             super().write(record)
