@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from mcastctl.capture.live import Live, Waiter, Wanted
+from mcastctl.capture.live import Waiter, Wanted, open_live
 from mcastctl.capture.savefile import Rotation, Series
 from mcastctl.capture.writer import Writer
 from mcastctl.model.frame import Frame
@@ -56,7 +56,7 @@ class FrameDump:
 
     def __init__(self, wanted: Wanted, into: FrameFile) -> None:
         """Open the capture. Raises SocketError, InterfaceError and FilterError."""
-        self._live = Live(wanted)
+        self._live = open_live(wanted)
         self._into = into
 
     def run(self, loop: Waiter, limits: Limits) -> Iterator[Notice]:

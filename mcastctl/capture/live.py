@@ -3,17 +3,22 @@
 import _socket as socket
 import errno
 import select
+import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mcastctl.capture import packet, program
 from mcastctl.capture.ring import RETIRE_MS, Ring
 from mcastctl.model.errors import InterfaceError
-from mcastctl.model.frame import ETHERNET, LINUX_SLL
+from mcastctl.model.frame import ETHERNET, LINUX_SLL, Frame
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice
-from mcastctl.model.ring import Slice, linktype_of
+from mcastctl.model.ring import Gathered, Slice, frames, linktype_of
+
+if TYPE_CHECKING:
+    from mcastctl.capture.anywhere import Sockets
+    from mcastctl.capture.bpf import Program
 
 
 class Waiter(Protocol):
@@ -48,6 +53,19 @@ class Wanted(NamedTuple):
         return self.interfaces[0][0] if len(self.interfaces) == 1 else "any"
 
 
+RINGS = sys.platform.startswith("linux")
+"""Whether this system has packet rings."""
+
+
+def open_live(wanted: Wanted) -> "Live | Sockets":
+    """Open a capture the way this system has. Raises SocketError, InterfaceError, FilterError."""
+    if RINGS:
+        return Live(wanted)
+    from mcastctl.capture.anywhere import Sockets
+
+    return Sockets(wanted)
+
+
 class Live:
     """One live capture: iterate `slices`, turn each into frames, ask for `drops`, close."""
 
@@ -55,14 +73,19 @@ class Live:
         """Open it. Raises SocketError, InterfaceError and FilterError."""
         self._wanted = wanted
         self._down = False
+        self._keep: _FrameFilter | None = None
         single = wanted.device != "any"
         self.ring = Ring(wanted.ring, wanted.device if single else "")
         try:
             everything = wanted.interfaces or all_interfaces()
             loops = [index for name, index in everything if packet.is_loopback(name)]
             members = [one for one in everything if wanted.promisc or packet.hears_groups(one[0])]
+            code = _program(wanted)
+            if program.loops(code):
+                code = program.accept(wanted.snaplen)
+                self._keep = _FrameFilter(wanted.expression)
             code = program.narrowed(
-                _program(wanted),
+                code,
                 ifindexes=() if single else [index for _, index in wanted.interfaces],
                 direction=wanted.direction,
                 loopback=loops[0] if loops else 0,
@@ -72,7 +95,7 @@ class Live:
             self.ring.close()
             raise
 
-    def slices(self, loop: Waiter, limits: Limits) -> Iterator[Slice | Notice]:
+    def slices(self, loop: Waiter, limits: Limits) -> Iterator[Slice | Gathered | Notice]:
         """Yield blocks as they become ready, and what befalls the interface.
 
         The caller notes in `limits` what it took. Ends at a limit or a signal, with what
@@ -84,7 +107,7 @@ class Live:
             heard = False
             for block in ring.ready():
                 heard = True
-                yield block
+                yield self._kept(block)
                 if loop.stopped_by is not None or limits.reached(time.monotonic_ns(), quiet=False):
                     break
             quiet = not heard and not ring.pending()
@@ -127,7 +150,13 @@ class Live:
             text = f"{self._wanted.device} went down; what comes after it is up again is shown"
             yield Notice(time.time_ns(), "warning", "down", text)
 
-    def _rest(self) -> Iterator[Slice]:
+    def _kept(self, block: Slice) -> Slice | Gathered:
+        """Return what passes a filter that the kernel could not run."""
+        if self._keep is None:
+            return block
+        return Gathered([frame for frame in frames(block) if self._keep(frame)])
+
+    def _rest(self) -> Iterator[Slice | Gathered]:
         """Yield what came in until now: the kernel hands an unfinished block over late."""
         ring = self.ring
         ring.shut()
@@ -135,7 +164,7 @@ class Live:
         waiter.register(ring.fileno(), select.POLLIN)
         deadline = time.monotonic() + RETIRE_MS * 20 / 1000
         while True:
-            yield from ring.ready()
+            yield from map(self._kept, ring.ready())
             if not ring.pending() or time.monotonic() > deadline:
                 return
             waiter.poll(RETIRE_MS)
@@ -147,6 +176,23 @@ class Live:
     def close(self) -> None:
         """End the capture."""
         self.ring.close()
+
+
+class _FrameFilter:
+    """A filter expression run here, compiled for each link type that comes along."""
+
+    def __init__(self, expression: str) -> None:
+        self._expression = expression
+        self._programs: dict[int, Program] = {}
+
+    def __call__(self, frame: Frame) -> bool:
+        """Tell whether a frame passes."""
+        from mcastctl.capture.bpf import Program
+
+        program = self._programs.get(frame.linktype)
+        if program is None:
+            program = self._programs[frame.linktype] = Program(self._expression, frame.linktype)
+        return program.match(bytes(frame.data), frame.length)
 
 
 def all_interfaces() -> tuple[tuple[str, int], ...]:

@@ -234,3 +234,13 @@ def _independent(one: Instruction) -> Instruction:
 
 REJECT = [Instruction(_RET, 0, 0, 0)]
 """Passes nothing."""
+
+
+def accept(snaplen: int) -> list[Instruction]:
+    """Return the program that passes everything."""
+    return [Instruction(_RET, 0, 0, snaplen)]
+
+
+def loops(program: Program) -> bool:
+    """Tell whether a program jumps backwards ('protochain'): no kernel runs it."""
+    return any(one.code == _JA and one.k & 0x80000000 for one in program)

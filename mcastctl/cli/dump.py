@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mcastctl.capture import privilege
-from mcastctl.capture.live import Wanted
+from mcastctl.capture.live import RINGS, Wanted
 from mcastctl.capture.savefile import Rotation, Savefile
 from mcastctl.cli import live, run
 from mcastctl.model import watch
@@ -60,7 +60,7 @@ def _open(given: dict[str, Any], what: Wanted) -> "Savefile | FrameFile":
     """Open what is written to: libpcap fills a pcap file of one interface, or of all."""
     path = given["write"]
     rotation = Rotation(*(given[f"rotate_{one}"] for one in ("size", "time", "packets", "keep")))
-    if path.endswith(".pcapng") or len(what.interfaces) > 1:
+    if path.endswith(".pcapng") or len(what.interfaces) > 1 or not RINGS:
         from mcastctl.capture.framefile import FrameFile
 
         return FrameFile(path, rotation)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mcastctl.capture import privilege
-from mcastctl.capture.live import Live, Wanted
+from mcastctl.capture.live import Live, Wanted, open_live
 from mcastctl.cli import options, run, sniff
 from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
@@ -14,6 +14,7 @@ from mcastctl.model.records import Notice, Record
 from mcastctl.net import nic
 
 if TYPE_CHECKING:
+    from mcastctl.capture.anywhere import Sockets
     from mcastctl.decode.explain import Explainer
     from mcastctl.net.loop import Loop
 
@@ -46,7 +47,7 @@ def capture(given: dict[str, Any]) -> int:
         return dump.capture(given, what, name)
     who = privilege.target(os.environ)
     changed = privilege.lower(who)
-    live = Live(what)
+    live = open_live(what)
     privilege.surrender(who)
     explainer = sniff.explain(given, name)  # only now is anything loaded that looks into frames
     limits = run_limits(given)
@@ -94,7 +95,9 @@ def asked(what: Wanted) -> list[str]:
     return [what.expression] if what.expression else []
 
 
-def _records(live: Live, loop: "Loop", limits: Limits, explainer: "Explainer") -> Iterator[Record]:
+def _records(
+    live: "Live | Sockets", loop: "Loop", limits: Limits, explainer: "Explainer"
+) -> Iterator[Record]:
     """Yield the frames decoded."""
     from mcastctl.model.ring import frames
 

@@ -46,6 +46,12 @@ class Slice(NamedTuple):
     names: Mapping[int, str]
 
 
+class Gathered(NamedTuple):
+    """Frames of a capture without a ring, together."""
+
+    frames: list[Frame]
+
+
 def linktype_of(hatype: int) -> int | None:
     """Return the LINKTYPE_ of an ARPHRD_ number, None when its frames are shown cooked."""
     if hatype in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK):
@@ -53,8 +59,11 @@ def linktype_of(hatype: int) -> int | None:
     return RAW if hatype in _BARE else None
 
 
-def frames(block: Slice) -> Iterator[Frame]:
+def frames(block: Slice | Gathered) -> Iterator[Frame]:
     """Yield the frames of a block, each with bytes of its own; super-packets come cut."""
+    if isinstance(block, Gathered):
+        yield from block.frames
+        return
     at = block.start
     for _ in range(block.held):
         frame, at = frame_at(block, at)

@@ -8,7 +8,7 @@ from mcastctl.model.frame import Block, Frame
 from mcastctl.model.limits import Limits
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Record
-from mcastctl.model.ring import Slice, frames
+from mcastctl.model.ring import Gathered, Slice, frames
 from mcastctl.model.run import Run
 from mcastctl.output import text
 from mcastctl.output.blocks import FlowTexts
@@ -53,13 +53,13 @@ class LiveText(PacketText):
             FlowTexts(plain), lambda frame, number: tail(decode(frame, number), look), where
         )
 
-    def write(self, record: Record | Run | Block | Slice) -> None:
+    def write(self, record: Record | Run | Block | Slice | Gathered) -> None:
         """Take one record, or a block of frames."""
-        if not isinstance(record, Slice):
+        if not isinstance(record, Slice | Gathered):
             super().write(record)
             return
         number, room = self._limits.taken + 1, self._limits.room(1 << 32)
-        if self._look == Look() and not self.quiet:
+        if self._look == Look() and not self.quiet and isinstance(record, Slice):
             lines, shown, size = self._ring.lines(record, number, room)
             self.out.write(lines)
         else:
@@ -74,6 +74,6 @@ class LiveText(PacketText):
         self._limits.take(shown, time.monotonic_ns())
 
 
-def _some(block: Slice, most: int) -> Iterator[Frame]:
+def _some(block: Slice | Gathered, most: int) -> Iterator[Frame]:
     for _, frame in zip(range(most), frames(block), strict=False):
         yield frame
