@@ -304,6 +304,21 @@ def test_the_table_of_streams(tmp_path: Path) -> None:
     assert outcome.stderr == "38 packets\n"
 
 
+def test_streams_are_counted_from_headers_alone(tmp_path: Path) -> None:
+    """A snap length that leaves the headers loses nothing of the statistics."""
+    path = streams_file(tmp_path)
+    whole = sniff("-r", path, "--streams").stdout
+    cut = bytearray(path.read_bytes()[:24])
+    data, at = path.read_bytes(), 24
+    while at < len(data):
+        sec, us, captured, length = struct.unpack_from("<IIII", data, at)
+        kept = min(captured, 94)
+        cut += struct.pack("<IIII", sec, us, kept, length) + data[at + 16 : at + 16 + kept]
+        at += 16 + captured
+    path.write_bytes(bytes(cut))
+    assert sniff("-r", path, "--streams").stdout == whole
+
+
 def test_the_table_of_streams_on_a_terminal(tmp_path: Path) -> None:
     """It is there while the capture goes on, and once more at the end."""
     data = streams_file(tmp_path).read_bytes()

@@ -63,6 +63,10 @@ _APPLICATIONS: dict[int, tuple[str, Callable[[bytes, Fields], None]]] = {
 """What speaks on a well-known UDP port: name and decoder."""
 
 
+_ENOUGH = 32
+"""Bytes of a payload that hold the header of any numbered stream."""
+
+
 def transport(packet: Ip, draft: Draft) -> None:
     """Decode what an unfragmented IP packet carries. Raises Short and Malformed."""
     reader = _TRANSPORTS.get(packet.protocol)
@@ -163,8 +167,9 @@ def _udp(packet: Ip, draft: Draft) -> None:
     if known is not None:
         draft.proto = known[0]
         known[1](datagram.payload, draft.fields)
-    elif len(datagram.payload) == datagram.length:
-        draft.mark = stream.recognise(datagram.payload)
+    elif len(datagram.payload) >= min(datagram.length, _ENOUGH):
+        # Cut by the snap length or not: numbers stand in front.
+        draft.mark = stream.recognise(datagram.payload.ljust(datagram.length, b"\0"))
 
 
 _TRANSPORTS: dict[int, Callable[[Ip, Draft], None]] = {

@@ -35,6 +35,7 @@ class FlowTexts:
 
     def __init__(self, plain: Callable[[int, int], bool]) -> None:
         self._plain = plain
+        self._heads: dict[bytes, str | None] = {}
         self.known4: dict[bytes, _Known] = {}
         self.known6: dict[bytes, _Known] = {}
 
@@ -44,27 +45,38 @@ class FlowTexts:
         `key` is addresses, ports and UDP length; `field` the raw and `total` the true value
         of the header's length field.
         """
-        return self._add(self.known4, key, "IP", size=(field, total - 20, 34))
+        return self._add(self.known4, key, field, total - 20, 34)
 
     def add6(self, key: bytes, field: int, total: int) -> _Known:
         """Keep and return the text of an IPv6 datagram."""
-        return self._add(self.known6, key, "IP6", size=(field, total, 54))
+        return self._add(self.known6, key, field, total, 54)
 
     def _add(
-        self, known: dict[bytes, _Known], key: bytes, head: str, *, size: tuple[int, int, int]
+        self, known: dict[bytes, _Known], key: bytes, field: int, room: int, before: int
     ) -> _Known:
-        """Keep a text; `size` is length field, room for UDP, and bytes of headers before it."""
-        field, room, before = size
-        half = (len(key) - 6) // 2
-        sport, dport, length = struct.unpack("!HHH", key[2 * half :])
-        text = None
-        if self._plain(sport, dport) and 8 <= length <= room:
-            src, dst = packed_text(key[:half]), packed_text(key[half : 2 * half])
-            text = f"{head} {src}.{sport} > {dst}.{dport}: UDP, length {length - 8}\n"
+        """Keep a text; UDP has `room`, behind `before` bytes of headers."""
+        length = key[-2] << 8 | key[-1]
+        flow = key[:-2]
+        head = self._heads[flow] if flow in self._heads else self._head(flow)
+        text = f"{head}{length - 8}\n" if head and 8 <= length <= room else None
         if len(known) >= MAX_FLOWS:
             known.clear()
         found = known[key] = (field, before + room, text)
         return found
+
+    def _head(self, flow: bytes) -> str | None:
+        """Make and keep what the texts of one flow begin with."""
+        half = (len(flow) - 4) // 2
+        sport, dport = struct.unpack("!HH", flow[2 * half :])
+        head = None
+        if self._plain(sport, dport):
+            src, dst = packed_text(flow[:half]), packed_text(flow[half : 2 * half])
+            name = "IP" if half == 4 else "IP6"
+            head = f"{name} {src}.{sport} > {dst}.{dport}: UDP, length "
+        if len(self._heads) >= MAX_FLOWS:
+            self._heads.clear()
+        self._heads[flow] = head
+        return head
 
 
 class BlockText:
