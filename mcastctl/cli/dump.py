@@ -31,7 +31,7 @@ def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
     file.series.check(who.name if who and changed else "this user")
     dump = _start(what, file)
     privilege.surrender(who)
-    limits = live.run_limits(given)
+    limits = run.limits(given)
     started_ns = time.monotonic_ns()
 
     def records(loop: Loop) -> Iterator[Record]:

@@ -50,7 +50,7 @@ def capture(given: dict[str, Any]) -> int:
     live = open_live(what)
     privilege.surrender(who)
     explainer = sniff.explain(given, name)  # only now is anything loaded that looks into frames
-    limits = run_limits(given)
+    limits = run.limits(given)
     each = name != "text" or given["streams"] or given["control"]
     sink = sniff.open_sink(name, given, explainer, limits)
     started_ns = time.monotonic_ns()
@@ -72,16 +72,6 @@ def capture(given: dict[str, Any]) -> int:
         return run.stream("sniff", asked(what), sink, everything, outcome)
     finally:
         live.close()
-
-
-def run_limits(given: dict[str, Any]) -> Limits:
-    """Return when the capture is to end."""
-    return Limits(
-        time.monotonic_ns(),
-        count=given["count"],
-        timeout_s=given["timeout"],
-        idle_s=given["idle"],
-    )
 
 
 def status(limits: Limits) -> int:

@@ -89,6 +89,16 @@ def _error(error: McastError) -> Notice:
     return Notice(time.time_ns(), "error", "failed", error.message, error.hint)
 
 
+def limits(given: Mapping[str, Any]) -> Limits:
+    """Return when -c, -T and --idle let a capture end."""
+    return Limits(
+        time.monotonic_ns(),
+        count=given["count"],
+        timeout_s=given["timeout"],
+        idle_s=given["idle"],
+    )
+
+
 def readable(loop: Loop, limits: Limits) -> Callable[[int], bool]:
     """Return what waits for a descriptor as the loop waits; False when the run is to end."""
     watched: set[int] = set()

@@ -1,6 +1,5 @@
 """`mcastctl sniff`: capture and explain multicast on the wire, or read a capture file."""
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 mcastctl sniff -i eth0                              multicast, IGMP, MLD, PIM; no broadcast
 mcastctl sniff -i eth0 udp port 5004 -c 100 -T 10s
+mcastctl sniff -i eth0 -w tv.pcap --rotate-size 100M --rotate-keep 10
 mcastctl sniff -r join.pcapng                       every frame of a capture file
 mcastctl sniff -r join.pcap igmp or ip6 protochain 58
 mcastctl sniff -r tv.pcap --streams                 who sends what, losing how much
@@ -35,8 +35,10 @@ mcastctl sniff -r all.pcap -w streams.pcapng 'udp and net 239.0.0.0/8'
     "sniff",
     cls=options.Command,
     examples=EXAMPLES,
-    help="Explain captured multicast: IGMP, MLD, PIM, VRRP, mDNS and the streams. FILTER is "
-    "an expression as for tcpdump (man 7 pcap-filter); without one every frame is shown.",
+    help="Capture multicast and explain it: IGMP, MLD, PIM, VRRP, mDNS and the streams. FILTER "
+    "is an expression as for tcpdump (man 7 pcap-filter); without one a capture shows groups, "
+    "IGMP, MLD and PIM without broadcast, and -r every frame. Capturing needs root or "
+    "CAP_NET_RAW, which is given away before a frame is looked at.",
 )
 @click.argument("expression", nargs=-1, metavar="[FILTER]...")
 @click.option("-r", "--read", "read", metavar="FILE", help="Read pcap or pcapng; - for stdin.")
@@ -62,12 +64,7 @@ def command(**given: Any) -> int:
     name = options.snapshot_format(given["output"], given["as_json"])
     refuse(given, name)
     explainer = explain(given, name)
-    limits = Limits(
-        time.monotonic_ns(),
-        count=given["count"],
-        timeout_s=given["timeout"],
-        idle_s=given["idle"],
-    )
+    limits = run.limits(given)
     words = " ".join(given["expression"])
     keep = reading.Filter(words) if words else None
     taken = reading.Reading(given["read"], limits, explainer, keep)
