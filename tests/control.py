@@ -189,7 +189,13 @@ _ANSWERS = (
     + b"\0"
     + struct.pack("!HHIH", 41, 1440, 0x1194, 0)
 )
+_ODD = ("Größe Büro", "My.Printer", "a\\b", "with space", "UPPER", "x(1)")
+_NAMES = struct.pack("!HHHHHH", 0, 0, len(_ODD) + 1, 0, 0, 0) + b"".join(
+    bytes((len(one.encode()),)) + one.encode() + _SERVICE + struct.pack("!HH", 12, 1)
+    for one in _ODD
+)
 MDNS = {
+    "names": f.datagram(A4, "224.0.0.251", 5353, 5353, _NAMES + b"\0\0\x0c\0\1"),
     "query": f.datagram(A4, "224.0.0.251", 5353, 5353, _QUESTION),
     "response": f.datagram(A4, "224.0.0.251", 5353, 5353, _ANSWERS),
     "query, IPv6": f.datagram(A6, "ff02::fb", 5353, 5353, _QUESTION),

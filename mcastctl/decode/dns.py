@@ -1,7 +1,7 @@
 """mDNS (RFC 6762) and LLMNR (RFC 4795) to questions and records, in bounded work.
 
-Text that is no UTF-8 keeps its bytes as backslash escapes; what a name may hold is for
-whoever prints it to escape.
+Names are joined by dots as tshark shows them, a dot inside a label included. Text that is no
+UTF-8 keeps its bytes as backslash escapes; the rest is for whoever prints it to escape.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class _Names:
                 break
             if at + size > end:
                 raise Short
-            labels.append(_text(self._data[at : at + size]).replace(".", "\\."))
+            labels.append(_text(self._data[at : at + size]))
             at += size
         if not jumped:
             cursor.at = at

@@ -4,15 +4,17 @@ from collections import OrderedDict
 
 DEBT_NS = 100_000_000
 """How much lateness is made up. Timers oversleep and other programs take the processor; what is
-asked for is a mean rate. It is made up at twice the rate at most, so a pause ends in no burst."""
+asked for is a mean rate. A pause ends in no burst, for HASTE limits how fast it is made up."""
+HASTE = 4
+"""How many times the rate is the most while lateness is made up."""
 GROUP_NS = 100_000
 """How long datagrams of a high rate are gathered to be sent together: sleeping takes as long."""
 
 
 class Pacer:
-    """Send times `interval_ns` apart on a monotonic clock; the next is at `next_ns`."""
+    """Send times `interval_ns` apart on a monotonic clock."""
 
-    __slots__ = ("_plan_ns", "interval_ns", "next_ns")
+    __slots__ = ("_plan_ns", "_soonest_ns", "interval_ns")
 
     def __init__(self, interval_ns: float, start_ns: int) -> None:
         self.interval_ns = interval_ns
@@ -20,7 +22,12 @@ class Pacer:
 
     def start(self, now_ns: int) -> None:
         """Let the first be due now."""
-        self.next_ns = self._plan_ns = float(now_ns)
+        self._plan_ns = self._soonest_ns = float(now_ns)
+
+    @property
+    def next_ns(self) -> float:
+        """When the next one is due."""
+        return max(self._plan_ns, self._soonest_ns)
 
     @property
     def group(self) -> int:
@@ -30,7 +37,7 @@ class Pacer:
     @property
     def group_ns(self) -> float:
         """When so many are due."""
-        return self.next_ns + (self.group - 1) * self.interval_ns
+        return max(self._plan_ns + (self.group - 1) * self.interval_ns, self._soonest_ns)
 
     def due(self, now_ns: int) -> int:
         """Return how many may be sent at `now_ns`."""
@@ -42,7 +49,7 @@ class Pacer:
         """Note that `number` were sent at `now_ns`."""
         planned = self._plan_ns + number * self.interval_ns
         self._plan_ns = max(planned, now_ns + self.interval_ns - DEBT_NS)
-        self.next_ns = max(self._plan_ns, now_ns + number * self.interval_ns / 2)
+        self._soonest_ns = now_ns + number * self.interval_ns / HASTE
 
 
 class SendTimes:

@@ -5,7 +5,6 @@ the epoch. Within a schema number keys are only ever added.
 """
 
 from binascii import b2a_base64
-from contextlib import suppress
 from typing import NamedTuple
 
 from mcastctl.model.mark import NO_MARK, Mark
@@ -19,17 +18,29 @@ def seconds(ns: int) -> float:
     return round(ns / 1e9, 6)
 
 
-def payload_field(payload: bytes) -> dict[str, object]:
-    """Return `payload` for printable UTF-8 (with tab and line ends), else `payload_b64`."""
-    if b"\0" not in payload:  # most binary has zeros
-        with suppress(UnicodeDecodeError):
-            text = payload.decode()
-            if text.isprintable() or text.translate(_LINES).isprintable():
-                return {"payload": text}
-    return {"payload_b64": b2a_base64(payload, newline=False).decode()}
+def printable(payload: bytes) -> str | None:
+    """Return a payload that is printable UTF-8 (with tab and line ends), None for any other."""
+    if b"\0" in payload:  # most binary has zeros
+        return None
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() or text.translate(_LINES).isprintable() else None
 
 
 _LINES = {9: None, 10: None, 13: None}
+
+
+def base64(payload: bytes) -> str:
+    """Return the payload in base64 (RFC 4648 section 4)."""
+    return b2a_base64(payload, newline=False).decode()
+
+
+def payload_field(payload: bytes) -> dict[str, object]:
+    """Return `payload` if it is printable, else `payload_b64`."""
+    text = printable(payload)
+    return {"payload_b64": base64(payload)} if text is None else {"payload": text}
 
 
 class Start(NamedTuple):

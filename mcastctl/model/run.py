@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from operator import sub
 from typing import NamedTuple
 
-from mcastctl.model.mark import RTP
+from mcastctl.model.mark import RTP, Mark
 from mcastctl.model.records import Datagram
 
 
@@ -22,6 +22,11 @@ class Run(NamedTuple):
     times_ns: "array[int]"
     stamps: "array[int]"
     payloads: list[bytes]
+
+    @property
+    def mark(self) -> Mark:
+        """The mark of the first."""
+        return self.first.mark
 
     @property
     def number(self) -> int:

@@ -57,6 +57,8 @@ class Statistics:
         if self._extend(heard):
             return [heard]
         found = self.account(heard.at(0))  # settles what stream it is, and any gap before it
+        if heard.number == 1:
+            return found
         rest = heard.after(1)
         if self._extend(rest):
             return [*found, rest]

@@ -16,7 +16,7 @@ from mcastctl.decode.stream import HEAD, PLAIN_BYTES, recognise
 from mcastctl.model import probe
 from mcastctl.model.address import family
 from mcastctl.model.columns import alike, big_endian, counts_up, repeats
-from mcastctl.model.mark import PLAIN, PROBE, RTP, Mark
+from mcastctl.model.mark import MPEGTS, PLAIN, PROBE, RTP, Mark
 from mcastctl.model.records import Datagram
 from mcastctl.model.run import Heard, Run
 from mcastctl.net import ancillary
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 HEADS = 512
 """Datagrams taken at once when their beginnings are enough: more leave the processor's cache."""
-WHOLE = 64
+WHOLE = 256
 """Datagrams taken at once with all of their payload."""
+_LARGE = 4096
+_FEW_LARGE = 16
+"""After one longer than that only so many at once: their slots take real memory."""
 _WHOLE_SIZE = 65536 + 320
 """Slot of a whole payload; no multiple of a page, lest all slots meet in the same cache lines."""
 _FEWEST = 16
@@ -55,16 +58,19 @@ class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
     Without payloads TTL and traffic class are looked at four times a second only.
-    `skipped` counts datagrams that were not meant for the subscription.
+    `skipped` counts datagrams that were not meant for the subscription; `has_ts` tells that there
+    was MPEG-TS among them, whose packets are counted in all of the payload.
     """
 
     def __init__(self, sock: Socket, subscription: "Subscription", *, whole: bool) -> None:
         self.skipped = 0
+        self.has_ts = False
         self.whole = whole
         self._sock = sock
         self._version = family(subscription.group)
         self._subscription = subscription
         self._inbox = Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
+        self._room = _FEW_LARGE
         size, control = self._inbox.size, Inbox.CONTROL
         payloads, controls = self._inbox.payloads, self._inbox.controls
         self._bytes = payloads[::size]
@@ -86,15 +92,19 @@ class Intake:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []
         while most > 0:
-            count = self._receive(most)
+            count = self._receive(min(most, self._room))
             if count:
                 self._note_times(count)
-                heard += self._split(0, count)
+                batch = list(self._split(0, count))
+                heard += batch
+                self.has_ts = self.has_ts or any(one.mark.kind == MPEGTS for one in batch)
             most -= count
             self._gathered += count
             self._latest = count
-            if count < self._inbox.slots:
+            if count < self._room or (self.has_ts and not self.whole):
                 break
+            large = self.whole and max(self._inbox.lengths[:count]) > _LARGE
+            self._room = _FEW_LARGE if large else self._inbox.slots
         return heard
 
     def _receive(self, most: int) -> int:
@@ -117,7 +127,7 @@ class Intake:
         A wake-up costs as much as several datagrams. No nap while more may be waiting, at a low
         rate, or for longer than fills a quarter of the buffer.
         """
-        if self._latest == self._inbox.slots or not self._latest:
+        if self._latest == self._room or not self._latest:
             return 0.0
         now_ns = time.monotonic_ns()
         rate = self._gathered * 1e9 / max(now_ns - self._gathered_ns, 1)

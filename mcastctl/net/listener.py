@@ -42,14 +42,16 @@ def batches(
     read: Callable[[R, int], list[B]],
     loop: Loop,
     limits: Limits,
+    *,
     alarm: Callable[[], float | None] = lambda: None,
     nap_s: Callable[[list[R]], float] = lambda _: 0.0,
 ) -> Iterator[tuple[R | None, list[B]]]:
     """Yield what each reader heard, a batch at a time; (None, []) at each alarm and wake-up.
 
     `read` takes up to so many from a reader. `alarm` gives the monotonic time in ns at which the
-    caller wants its turn, `nap_s` how long those just read need not be looked at again. The caller notes in `limits` what it took. Ends at a limit
-    (`limits.reason` says which) or a signal (reason 'signal').
+    caller wants its turn, `nap_s` how long those just read need not be looked at again. The caller
+    notes in `limits` what it took. Ends at a limit (`limits.reason` says which) or a signal
+    (reason 'signal').
     """
     by_descriptor = {one.fileno(): one for one in readers}
     for descriptor in by_descriptor:
@@ -131,7 +133,8 @@ class Listening:
         self._reported_ns = time.monotonic_ns()
         tick_ns = None if tick_s is None else int(tick_s * 1e9)
         alarm = partial(self._alarm, tick_ns)
-        for _, batch in batches(self._receivers, Receiver.read, loop, limits, alarm, _nap_s):
+        turns = batches(self._receivers, Receiver.read, loop, limits, alarm=alarm, nap_s=_nap_s)
+        for _, batch in turns:
             number = 0
             for heard in batch:
                 for piece in self.statistics.account(heard):

@@ -73,7 +73,7 @@ class Pinging:
         by_descriptor = {sender.fileno(): (sender, target) for sender, target in self._pairs}
         senders = [sender for sender, _ in by_descriptor.values()]
         yield from self._ask()
-        for reader, batch in batches(senders, arrivals, loop, limits, self._next_ns):
+        for reader, batch in batches(senders, arrivals, loop, limits, alarm=self._next_ns):
             for datagram, arrival in batch:
                 sender, target = by_descriptor[reader.fileno()] if reader else self._pairs[0]
                 reply = self._consider(datagram, arrival, sender, target)

@@ -128,14 +128,14 @@ class Receiver:
 
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams; none when nothing is."""
-        if self._intake is not None:
-            heard = self._intake.read(most)
-        else:
+        if self._intake is None:
             heard = self._read_few(min(most, _FEW))
             if len(heard) == _FEW < most and HERE.mmsghdr is not None:
-                self._take_many(whole=self._whole)
-        if self._intake is not None and not self._intake.whole and _has_ts(heard):
-            self._take_many(whole=True)  # its packets are counted in all of the payload
+                self._take_many(whole=self._whole or any(one.mark.kind == MPEGTS for one in heard))
+            return heard
+        heard = self._intake.read(most)
+        if self._intake.has_ts and not self._intake.whole:
+            self._take_many(whole=True)
         return heard
 
     def _read_few(self, most: int) -> list[Heard]:
@@ -185,10 +185,6 @@ class Receiver:
     def close(self) -> None:
         """Leave the group and close."""
         self._sock.close()
-
-
-def _has_ts(heard: list[Heard]) -> bool:
-    return any(isinstance(one, Datagram) and one.mark.kind == MPEGTS for one in heard)
 
 
 def record(

@@ -127,7 +127,7 @@ class Responding:
             self._children.attach(loop)
         readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
         alarm = self._children.next_ns if self._children else lambda: None
-        for _, batch in batches(readers, arrivals, loop, limits, alarm):
+        for _, batch in batches(readers, arrivals, loop, limits, alarm=alarm):
             before = self.replies_sent
             for request, arrival in batch:
                 if self._consider(request, arrival):

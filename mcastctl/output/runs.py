@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from mcastctl.model.mark import PLAIN, RTP
-from mcastctl.model.records import payload_field
+from mcastctl.model.records import base64, printable
 from mcastctl.model.run import Run
 from mcastctl.output import text
 
@@ -31,23 +32,26 @@ def lines(run: Run) -> Iterator[str]:
         )
 
 
-def json_lines(run: Run, encode: Callable[[object], str]) -> Iterator[str]:
-    """Yield the JSON form of each; `encode` encodes one value."""
+def json_lines(
+    run: Run, encode: Callable[[object], str], quote: Callable[[str], str]
+) -> Iterator[str]:
+    """Yield the JSON form of each; `encode` encodes any value, `quote` text, and faster."""
     fields = run.first.to_dict()
     for varying in ("type", "ts", "seq", "payload", "payload_b64"):
         fields.pop(varying, None)
     shared = encode(fields)[1:-1]
     numbered = run.first.mark.seq is not None
-    numbers = (
-        (f',"seq":{number}' for number in _numbers(run)) if numbered else iter([""] * run.number)
-    )
+    ends = (f',"seq":{one}' for one in _numbers(run)) if numbered else repeat("", run.number)
     base = run.base_ns + 500  # to the nearest microsecond
-    for offset, number, payload in zip(run.times_ns, numbers, run.payloads, strict=True):
+    for offset, end, payload in zip(run.times_ns, ends, run.payloads, strict=True):
         whole, rest = divmod((base + offset) // 1000, 1_000_000)
-        ((key, value),) = payload_field(payload).items()
-        yield (
-            f'{{"type":"datagram","ts":{whole}.{rest:06d},{shared}{number},"{key}":{encode(value)}}}'
-        )
+        text = printable(payload)
+        key, value = ("payload", quote(text)) if text is not None else _binary(payload)
+        yield f'{{"type":"datagram","ts":{whole}.{rest:06d},{shared}{end},"{key}":{value}}}'
+
+
+def _binary(payload: bytes) -> tuple[str, str]:
+    return "payload_b64", f'"{base64(payload)}"'
 
 
 def _numbers(run: Run) -> Iterator[int]:

@@ -125,14 +125,17 @@ class JsonLines(Sink):
     """One JSON object a line, everything on standard output. ASCII only, never NaN."""
 
     def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
-        import json  # only who asks for it pays for it
+        from json import encoder  # only who asks for it pays for it
 
         super().__init__(quiet=quiet, verbose=verbose, detail=detail)
-        self._encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+        self._quote = encoder.encode_basestring_ascii
+        self._encode = encoder.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
     def run(self, record: Run) -> None:
         """Print many datagrams."""
-        self.out.write("\n".join([*runs.json_lines(record, self._encode), ""]).encode())
+        self.out.write(
+            "\n".join([*runs.json_lines(record, self._encode, self._quote), ""]).encode()
+        )
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record."""
