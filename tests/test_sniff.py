@@ -161,14 +161,6 @@ def test_a_direction_is_shown_where_the_file_knows_it(tmp_path: Path) -> None:
     assert (record["direction"], record["ifindex"]) == ("in", 5)
 
 
-def test_without_a_file_it_says_what_to_do() -> None:
-    outcome = sniff()
-    error, hint = outcome.stderr.splitlines()
-    assert outcome.returncode == 2
-    assert error.startswith("mcastctl: error: nothing to read")
-    assert hint.startswith("hint: read a capture file")
-
-
 @pytest.mark.parametrize(
     "args",
     [
