@@ -507,6 +507,7 @@ def test_an_ordinary_user_is_told_the_choices(world: World) -> None:
         (["-i", "lo", "-w", "-", "-j"], "-j and -w - both want standard output"),
         (["-i", "lo", "-w", "-", "--rotate-size", "1k"], "standard output cannot be rotated"),
         (["-i", "lo", "-s", "5"], "snap length"),
+        (["-i", "lo", "-r", "x.pcap"], "-r and --iface cannot go together"),
     ],
 )
 def test_what_cannot_be_asked(world: World, args: list[str], error: str) -> None:
@@ -516,3 +517,40 @@ def test_what_cannot_be_asked(world: World, args: list[str], error: str) -> None
     assert len(lines) == 2, outcome.stderr
     assert error in lines[0]
     assert lines[1].startswith("hint: ")
+
+
+# As where libpcap is not installed
+WITHOUT = """
+import ctypes.util
+ctypes.util.find_library = lambda name: None
+from mcastctl.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (["-w", "x.pcap"], "writing pcap needs libpcap"),
+        (["udp"], "a filter expression needs libpcap"),
+        (["-w", "x.pcapng"], ""),
+        ([], ""),
+    ],
+)
+def test_what_needs_libpcap_says_so(
+    world: World, tmp_path: Path, args: list[str], error: str
+) -> None:
+    host = world.host("a")
+    argv = [sys.executable, "-c", WITHOUT, "sniff", "-i", "lo", "-T", "0.2s", *args]
+    outcome = host.run(argv, check=False, cwd=tmp_path)
+    assert outcome.returncode == (2 if error else 1), outcome
+    assert f"error: {error}" in outcome.stderr if error else "error" not in outcome.stderr
+
+
+def test_the_interface_is_kept_in_a_file_of_all(pair: Pair, tmp_path: Path) -> None:
+    a, b = pair
+    capture = start(b, "-j", "-w", tmp_path / "any.pcap", "-c", "1", "-T", "10s", "udp port 5004")
+    assert a.mcastctl("send", "239.1.1.1:5004", "x", "-i", "a0").returncode == 0
+    capture.finish()
+    (one,) = packets(b.mcastctl("sniff", "-j", "-r", tmp_path / "any.pcap"))
+    assert (one["ifindex"], one["direction"], one["dst"]) == (b.ifindex(), "in", "239.1.1.1")

@@ -20,6 +20,10 @@ class FilterError(McastError):
     """A filter expression that libpcap refuses, or no libpcap to ask."""
 
 
+class LibraryError(FilterError):
+    """No libpcap to ask."""
+
+
 class _Instruction(ctypes.Structure):
     _fields_ = (
         ("code", ctypes.c_ushort),
@@ -39,11 +43,11 @@ class _Header(ctypes.Structure):
 
 
 def library() -> Any:
-    """Return the bindings of libpcap. Raises FilterError where there is none."""
+    """Return the bindings of libpcap. Raises LibraryError where there is none."""
     try:
         from scapy.libs import winpcapy
     except OSError as error:
-        raise FilterError(
+        raise LibraryError(
             f"a filter expression needs libpcap: {error}",
             hint="install libpcap (libpcap0.8 on Debian), or leave the filter out",
         ) from error

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from mcastctl.capture import packet, program
+from mcastctl.capture.bpf import LibraryError
 from mcastctl.capture.libpcap import Handle
 from mcastctl.capture.live import Waiter, Wanted, all_interfaces
 from mcastctl.capture.savefile import Savefile
 from mcastctl.model.errors import SocketError
-from mcastctl.model.frame import ETHERNET, LINUX_SLL, RAW
+from mcastctl.model.frame import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice
 
@@ -26,7 +27,7 @@ _RETIRE_NS = 80_000_000
 """How long libpcap may keep a block that is not full, and some."""
 _DIRECTIONS = {"": 0, "in": 1, "out": 2}
 """pcap_direction_t."""
-_LINKTYPES = {1: ETHERNET, 12: RAW, 14: RAW, 101: RAW, 113: LINUX_SLL}
+_LINKTYPES = {1: ETHERNET, 12: RAW, 14: RAW, 101: RAW, 113: LINUX_SLL, 276: LINUX_SLL2}
 """DLT_ numbers for which there is a default filter."""
 
 
@@ -37,9 +38,16 @@ class Dump:
         """Open the capture. Raises SocketError and FilterError."""
         self._savefile = savefile
         self._most = _MOST
-        self._handle = handle = Handle(
-            wanted.device, wanted.snaplen, buffer=wanted.ring, promisc=wanted.promisc
-        )
+        try:
+            handle = Handle(
+                wanted.device, wanted.snaplen, buffer=wanted.ring, promisc=wanted.promisc
+            )
+        except LibraryError as error:
+            hint = "install libpcap (libpcap0.8 on Debian), or write pcapng: -w FILE.pcapng"
+            raise SocketError("writing pcap needs libpcap, and it is missing", hint=hint) from error
+        self._handle = handle
+        if wanted.device == "any":
+            handle.keep_interfaces()
         library = handle.pcap._lib
         said = ctypes.create_string_buffer(256)
         handle.pcap.pcap_setnonblock(handle.pointer, 1, said)

@@ -8,6 +8,7 @@ import ctypes
 from mcastctl.capture.bpf import FilterError, library
 from mcastctl.capture.program import Instruction, Program
 from mcastctl.model.errors import SocketError
+from mcastctl.model.frame import LINUX_SLL2
 
 _HINT = "write it as for tcpdump, quoted: 'udp port 5004 and net 239.0.0.0/8' (man 7 pcap-filter)"
 _NETMASK_UNKNOWN = 0xFFFFFFFF
@@ -36,6 +37,11 @@ class Handle:
             self.close()
             raise _refused(device, why)
         self.linktype = int(self.pcap.pcap_datalink(self.pointer))
+
+    def keep_interfaces(self) -> None:
+        """Let the cooked header of all interfaces say which one it was (libpcap 1.10)."""
+        if not self.pcap.pcap_set_datalink(self.pointer, LINUX_SLL2):
+            self.linktype = LINUX_SLL2
 
     def said(self) -> bytes:
         """Return libpcap's last error."""

@@ -63,12 +63,19 @@ def hatype(name: str) -> int:
 
 def is_loopback(name: str) -> bool:
     """Tell whether what leaves by this interface comes in again."""
-    return bool(_ask(name, _SIOCGIFFLAGS) & _IFF_LOOPBACK)
+    return bool(_flags(name) & _IFF_LOOPBACK)
 
 
 def hears_groups(name: str) -> bool:
     """Tell whether all-multicast mode means anything on this interface."""
-    return _ask(name, _SIOCGIFFLAGS) & (_IFF_LOOPBACK | _IFF_MULTICAST) == _IFF_MULTICAST
+    return _flags(name) & (_IFF_LOOPBACK | _IFF_MULTICAST) == _IFF_MULTICAST
+
+
+def _flags(name: str) -> int:
+    """Return the flags of an interface, 0 when it is gone meanwhile."""
+    with suppress(InterfaceError):
+        return _ask(name, _SIOCGIFFLAGS)
+    return 0
 
 
 def _ask(name: str, request: int) -> int:
