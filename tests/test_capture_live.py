@@ -519,6 +519,27 @@ def test_what_cannot_be_asked(world: World, args: list[str], error: str) -> None
     assert lines[1].startswith("hint: ")
 
 
+@pytest.mark.parametrize("group", ["239.1.1.1", "ff15::1"])
+def test_streams_say_whether_this_host_has_joined(pair: Pair, group: str) -> None:
+    a, b = pair
+    endpoint = f"[{group}]:5004" if ":" in group else f"{group}:5004"
+    for member in (False, True):
+        if member:
+            joined = b.start_mcastctl("listen", endpoint, "-i", "b0", "-j")
+            joined.wait_stdout('"type":"joined"')
+        capture = start(b, "-j", "-i", "b0", "-c", "3", "-T", "10s", "udp port 5004")
+        assert (
+            a.mcastctl("send", endpoint, "-c", "3", "--pps", "100", "x", "-i", "a0").returncode == 0
+        )
+        (stream,) = Stream.of(capture.finish()).summary["streams"]
+        assert (stream["dst"], stream["packets"], stream["joined"]) == (group, 3, member)
+    capture = start(b, "-i", "b0", "--streams", "-c", "3", "-T", "10s", "udp port 5004")
+    assert a.mcastctl("send", endpoint, "-c", "3", "--pps", "100", "x", "-i", "a0").returncode == 0
+    head, row = capture.finish().stdout.splitlines()
+    assert head.split()[-1] == "JOINED"
+    assert row.split()[-1] == "yes"
+
+
 # As where libpcap is not installed
 WITHOUT = """
 import ctypes.util

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EVERY = "any"
 """The name for all interfaces, as libpcap has it."""
+_ASK_NS = 500_000_000
+"""How often this host's memberships are read for the table of streams."""
 
 
 def wanted(given: dict[str, Any]) -> Wanted:
@@ -91,15 +93,28 @@ def _records(
     """Yield the frames decoded."""
     from mcastctl.model.ring import frames
 
+    asked_ns = 0
     for block in live.slices(loop, limits):
         if isinstance(block, Notice):
             yield block
             continue
+        if time.monotonic_ns() >= asked_ns + _ASK_NS:
+            asked_ns = time.monotonic_ns()
+            _look_who_joined(explainer)
         for frame in frames(block):
             if not limits.room(1):
                 break
             limits.take(1, time.monotonic_ns())
             yield from explainer.explain(frame, limits.taken)
+    _look_who_joined(explainer)
+
+
+def _look_who_joined(explainer: "Explainer") -> None:
+    """Tell the table of streams which groups this host has joined by now."""
+    if explainer.watch is not None:
+        from mcastctl.host import joined
+
+        explainer.watch.joined = joined.pairs()
 
 
 def banner(what: Wanted, who: privilege.Identity | None) -> Iterator[Notice]:
