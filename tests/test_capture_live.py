@@ -188,6 +188,53 @@ def test_groups_that_nobody_joined_are_let_in(pair: Pair) -> None:
     assert "allmulti 0" in after
 
 
+# argv: a name. Makes a tun interface; at a line of input sends by it to both families.
+TUN = """
+import fcntl, os, socket, struct, subprocess, sys
+name = sys.argv[1]
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))  # IFF_TUN, IFF_NO_PI
+for line in (f"addr add 10.8.0.1/24 dev {name}", f"addr add fd08::1/64 dev {name} nodad",
+             f"link set {name} up multicast on"):
+    subprocess.run(["ip", *line.split()], check=True)
+print("up", flush=True)
+sys.stdin.readline()
+four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+four.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.8.0.1"))
+four.sendto(b"four", ("239.1.1.1", 5004))
+six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex(name))
+six.sendto(b"six", ("ff15::1", 5004))
+print("sent", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("interface", ["t0", "any"])
+@pytest.mark.parametrize("expression", ["", "udp port 5004"])
+@pytest.mark.parametrize("write", [False, True], ids=["shown", "written"])
+def test_an_interface_without_link_headers(
+    world: World, tmp_path: Path, interface: str, expression: str, write: bool
+) -> None:
+    host = world.host("a")
+    tun = host.popen([sys.executable, "-c", TUN, "t0"], stdin=subprocess.PIPE)
+    tun.wait_stdout("up")
+    into = ["-w", tmp_path / "x.pcap"] if write else []
+    capture = start(host, "-j", "-i", interface, *into, *expression.split())
+    tun.write("go\n")
+    tun.wait_stdout("sent")
+    capture.signal(signal.SIGINT)
+    outcome = capture.finish()
+    tun.write("\n")
+    if write:
+        outcome = host.mcastctl("sniff", "-j", "-r", tmp_path / "x.pcap")
+    found = [one for one in packets(outcome) if one["proto"] == "udp"]
+    assert [(one["dst"], one["direction"] or "out") for one in found] == [
+        ("239.1.1.1", "out"),
+        ("ff15::1", "out"),
+    ]
+
+
 # --- super-packets
 
 SEGMENTS = """

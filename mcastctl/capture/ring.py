@@ -20,8 +20,8 @@ BLOCK = 1 << 18
 """Bytes of one block: more than the longest super-packet, few enough to be many."""
 RETIRE_MS = 50
 """A block that is not full is handed over after this time: the delay of what is shown."""
-MOST = 1 << 30
-"""Largest ring asked for, in bytes."""
+LEAST, MOST = 4 * BLOCK, 1 << 30
+"""Smallest and largest ring, in bytes."""
 
 _USER = 1
 """TP_STATUS_USER: the block is ours."""
@@ -55,7 +55,7 @@ class Ring:
         """
         self._sock = packet.open_socket(every=not device)
         self.vnet = packet.tell_gso(self._sock)
-        self._blocks = max(4, min(size, MOST) // BLOCK)
+        self._blocks = max(LEAST, min(size, MOST)) // BLOCK
         try:
             packet.make_ring(self._sock, BLOCK, self._blocks, RETIRE_MS)
             self._map = mmap.mmap(self.fileno(), self._blocks * BLOCK)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcastctl.capture import privilege
 from mcastctl.capture.live import Live, Wanted, open_live
+from mcastctl.capture.ring import LEAST, MOST
 from mcastctl.cli import options, run, sniff
 from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
@@ -33,7 +34,7 @@ def wanted(given: dict[str, Any]) -> Wanted:
         " ".join(given["expression"]),
         given["direction"] or "",
         given["promisc"],
-        given["rcvbuf"],
+        max(LEAST, min(given["rcvbuf"], MOST)),
         given["size"],
     )
 
