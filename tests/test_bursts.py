@@ -14,7 +14,8 @@ from test_send import GROUP4, GROUP6, heard, listen, raw, send
 from world import World
 
 from mcastctl.model import probe
-from mcastctl.model.columns import COUNTED, ProbeSlots, Slots, counting
+from mcastctl.model.columns import ProbeSlots, Slots, counting
+from mcastctl.model.probe import COUNTED
 from mcastctl.net.ladder import Batched, Ladder, Segmented, Single
 from mcastctl.net.platforms import LINUX
 from mcastctl.net.sender import Egress, Sender, Target

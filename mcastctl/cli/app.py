@@ -2,11 +2,10 @@
 
 import importlib
 import os
-import signal
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -15,6 +14,11 @@ from mcastctl.cli.options import help_option
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.output import stream
 from mcastctl.output.escape import escape
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # see `cli`
 
 COMMANDS = {
     "send": "Send datagrams to a group.",

@@ -11,7 +11,7 @@ from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, ValueRangeError, VerdictError
 from mcastctl.model.limits import Limits
 from mcastctl.model.verdict import Expectation
-from mcastctl.net import listener, nic, receiver
+from mcastctl.net import listener, nic, receiver, sockopts
 
 if TYPE_CHECKING:
     from mcastctl.net.children import Children
@@ -46,7 +46,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 @click.option("--expect-from", type=p.ADDRESS, multiple=True, help="This sender must be heard.")
 @click.option("--max-loss", type=p.PERCENT, help="Most loss allowed, of each stream.")
 @click.option("--max-jitter", type=p.TIME, help="Most jitter allowed.")
-@click.option("--rcvbuf", type=p.SIZE, default=receiver.DEFAULT_BUFFER, help="Receive buffer.")
+@click.option("--rcvbuf", type=p.SIZE, default=sockopts.DEFAULT_BUFFER, help="Receive buffer.")
 @click.option(
     "--exec",
     "exec_command",

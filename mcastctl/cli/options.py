@@ -1,5 +1,6 @@
 """Option bundles: one letter, one meaning, spelled the same in every command."""
 
+import gc
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -49,6 +50,12 @@ class Command(click.Command):
                 for key, value in section.items()
             }
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, with garbage collected from here on."""
+        gc.freeze()
+        gc.enable()
+        return super().invoke(ctx)
 
     def make_parser(self, ctx: click.Context) -> Any:
         """Let short options be found at the first look.

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcastctl import __version__
 from mcastctl.cli import options
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record, Report, Start
-from mcastctl.model.run import Run
 from mcastctl.net.loop import Loop
 from mcastctl.output import sinks
 from mcastctl.output.sinks import Sink
 from mcastctl.output.stream import OutputError
+
+if TYPE_CHECKING:
+    from mcastctl.model.run import Run
 
 _SIGPIPE = 13
 
@@ -43,7 +45,7 @@ def stream(
     command: str,
     endpoints: list[str],
     sink: Sink,
-    records: Callable[[Loop], Iterator[Record | Run]],
+    records: Callable[[Loop], Iterator["Record | Run"]],
     outcome: Callable[[], Outcome],
 ) -> int:
     """Print what `records` yields between start and summary; return the exit status.

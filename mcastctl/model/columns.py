@@ -11,15 +11,13 @@ from array import array
 from mcastctl.model import probe
 
 _LITTLE = sys.byteorder == "little"
-COUNTED = 1 << 16
-"""How many numbers share their upper 48 bits: no burst crosses a multiple of it."""
 _table: list[memoryview] = []
 
 
 def counting() -> memoryview:
     """Return 0, 1, ... 65535 as big-endian 16-bit items (format 'H')."""
     if not _table:
-        _table.append(memoryview(big_endian(array("H", range(COUNTED)))))
+        _table.append(memoryview(big_endian(array("H", range(probe.COUNTED)))))
     return _table[0]
 
 
@@ -89,8 +87,8 @@ class ProbeSlots:
         self._high = 0  # the number's upper 48 bits, as the buffer has them
 
     def stamp(self, seq: int, rounds: int, now_ns: int) -> None:
-        """Number the first `rounds` from `seq` on, not across COUNTED; all get the same time."""
-        high, low = divmod(seq, COUNTED)
+        """Number the first `rounds` from `seq` on, within one COUNTED; all get the same time."""
+        high, low = divmod(seq, probe.COUNTED)
         if high != self._high:
             self._high = high
             for at, shift in ((0, 32), (1, 16), (2, 0)):

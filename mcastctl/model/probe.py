@@ -27,6 +27,8 @@ MIN_SIZE = HEADER.size
 """Smallest probe in bytes."""
 SEQ_AT, STAMP_AT = 16, 24
 """Places of sequence number and send time."""
+COUNTED = 1 << 16
+"""How many numbers share their upper 48 bits: no burst crosses a multiple of it."""
 
 
 class Probe(NamedTuple):
@@ -65,9 +67,8 @@ def decode(payload: bytes) -> Probe | None:
 
 def answer(request: Probe, arrived_ttl: int | None) -> bytes:
     """Return the reply header for a request that arrived with `arrived_ttl`."""
-    seen = arrived_ttl or 0
-    reply = request._replace(kind=REPLY, seen_ttl=seen)
-    return encode(reply)
+    _, ttl, _, stream, seq, sent_ns = request
+    return HEADER.pack(MAGIC, VERSION, REPLY, ttl, arrived_ttl or 0, stream, seq, sent_ns)
 
 
 def hops(sent_ttl: int, seen_ttl: int) -> int | None:

@@ -4,7 +4,6 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-from binascii import b2a_base64
 from typing import NamedTuple
 
 from mcastctl.model.mark import NO_MARK, Mark
@@ -34,6 +33,8 @@ _LINES = {9: None, 10: None, 13: None}
 
 def base64(payload: bytes) -> str:
     """Return the payload in base64 (RFC 4648 section 4)."""
+    from binascii import b2a_base64  # only what prints JSON comes here
+
     return b2a_base64(payload, newline=False).decode()
 
 

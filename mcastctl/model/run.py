@@ -1,15 +1,17 @@
 """Datagrams of one stream that followed each other: told once, with what differs in columns."""
 
-from array import array
 from collections.abc import Iterator
 from operator import sub
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from mcastctl.model.mark import RTP, Mark
 from mcastctl.model.records import Datagram
 
+if TYPE_CHECKING:
+    from array import array
 
-class Run(NamedTuple):
+
+class Run:
     """`first` in full; all others share its flow, length and stream.
 
     `times_ns` are their arrivals less `base_ns`, `stamps` the sender's clock as `Mark.stamp` (empty
@@ -17,11 +19,21 @@ class Run(NamedTuple):
     when only the beginnings were received.
     """
 
-    first: Datagram
-    base_ns: int
-    times_ns: "array[int]"
-    stamps: "array[int]"
-    payloads: list[bytes]
+    __slots__ = ("base_ns", "first", "payloads", "stamps", "times_ns")
+
+    def __init__(
+        self,
+        first: Datagram,
+        base_ns: int,
+        times_ns: "array[int]",
+        stamps: "array[int]",
+        payloads: list[bytes],
+    ) -> None:
+        self.first = first
+        self.base_ns = base_ns
+        self.times_ns = times_ns
+        self.stamps = stamps
+        self.payloads = payloads
 
     @property
     def mark(self) -> Mark:

@@ -32,7 +32,7 @@ class Bursts:
         self._payloads = payloads
         self._pacer = pacer
         self._targets = len(pairs)
-        self._rounds = max(1, min(MOST_SLOTS, _MOST_BYTES // payloads.stride) // len(pairs))
+        self._rounds = max(1, min(MOST_SLOTS, _MOST_BYTES // max(payloads.size, 1)) // len(pairs))
         places: dict[Sender, list[int]] = {}
         for place, (sender, _) in enumerate(pairs):
             places.setdefault(sender, []).append(place)

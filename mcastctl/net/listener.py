@@ -1,7 +1,7 @@
 """The receiving run: many receivers, one loop, statistics, until a limit is reached."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -39,13 +39,13 @@ B = TypeVar("B")
 
 def batches(
     readers: Sequence[R],
-    read: Callable[[R, int], list[B]],
+    read: Callable[[R, int], Iterable[B]],
     loop: Loop,
     limits: Limits,
     *,
     alarm: Callable[[], float | None] = lambda: None,
     nap_s: Callable[[list[R]], float] = lambda _: 0.0,
-) -> Iterator[tuple[R | None, list[B]]]:
+) -> Iterator[tuple[R | None, Iterable[B]]]:
     """Yield what each reader heard, a batch at a time; (None, []) at each alarm and wake-up.
 
     `read` takes up to so many from a reader. `alarm` gives the monotonic time in ns at which the
@@ -81,15 +81,13 @@ def _over(loop: Loop, limits: Limits, *, quiet: bool) -> bool:
     return bool(limits.reason)
 
 
-def arrivals(reader: Reader, most: int) -> list[tuple[Datagram, Arrival]]:
-    """Return up to `most` datagrams with all the kernel told about them."""
-    batch = []
+def arrivals(reader: Reader, most: int) -> Iterator[tuple[Datagram, Arrival]]:
+    """Yield up to `most` datagrams with what the kernel told of each, read when asked for."""
     for _ in range(most):
         heard = reader.receive()
         if heard is None:
             break
-        batch.append(heard)
-    return batch
+        yield heard
 
 
 def _nap_s(ready: list[Receiver]) -> float:

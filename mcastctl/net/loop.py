@@ -6,11 +6,16 @@ process then dies of the same signal (`cli.app`).
 
 import os
 import select
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # see `cli`
 
 _STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -25,14 +30,18 @@ class Loop:
     """A poll set with deadlines on the monotonic clock; use as a context manager.
 
     `stopped_by` is the number of the signal that asked to stop, None so far. `before_wait` is
-    called whenever the run has caught up: the moment to write out what was gathered. Without
-    `handle_signals` they end the process as they always do.
+    called whenever the run has caught up: the moment to write out what was gathered. For
+    `spin_ns` after something was ready it looks again and again before it blocks, because waking
+    up takes longer than most answers. Without `handle_signals` they end the process as they
+    always do.
     """
 
     def __init__(
         self, before_wait: Callable[[], None] | None = None, *, handle_signals: bool = True
     ) -> None:
         self.stopped_by: int | None = None
+        self.spin_ns = 0
+        self._spin_until_ns = 0
         self._before_wait = before_wait or (lambda: None)
         self._signals = _STOPPING if handle_signals else ()
         self._poll = select.poll()
@@ -93,14 +102,23 @@ class Loop:
         ready = self._poll.poll(0)
         if not ready:
             self._before_wait()
-            ready = self._poll_until(until_ns)
+            ready = self._spin() or self._poll_until(until_ns)
         descriptors = []
         for descriptor, _events in ready:
             if descriptor == self._wake_read:
                 self._drain()
             else:
                 descriptors.append(descriptor)
+        if descriptors and self.spin_ns:
+            self._spin_until_ns = time.monotonic_ns() + self.spin_ns
         return descriptors
+
+    def _spin(self) -> list[tuple[int, int]]:
+        while time.monotonic_ns() < self._spin_until_ns:
+            ready = self._poll.poll(0)
+            if ready:
+                return ready
+        return []
 
     def _poll_until(self, until_ns: float | None) -> list[tuple[int, int]]:
         """poll(2) counts whole milliseconds; the rest is slept off with nothing to report."""

@@ -16,7 +16,7 @@ from mcastctl.net import routing, sockopts
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP, addresses
 from mcastctl.net.platforms import HERE
 
-_SIOCGIFFLAGS = 0x8913
+_SIOCGIFFLAGS, _SIOCGIFADDR = 0x8913, 0x8915
 
 
 class Nic(NamedTuple):
@@ -61,18 +61,23 @@ def name_of(index: int) -> str:
 
 
 def is_up(nic: Nic) -> bool:
-    """Tell whether an interface is up; yes where the system does not say (netdevice(7))."""
+    """Tell whether an interface is up; yes where the system does not say."""
+    answer = _ask(nic, _SIOCGIFFLAGS)
+    return answer is None or bool(struct.unpack_from("16sh", answer)[1] & IFF_UP)
+
+
+def _ask(nic: Nic, question: int) -> bytes | None:
+    """Return the struct ifreq of an answered question, None for no answer (netdevice(7))."""
     if HERE.name != "linux":
-        return True
+        return None
     import fcntl
 
     sock = sockopts.open_udp(4)
     try:
-        request = struct.pack("16sh22x", os.fsencode(nic.name)[:15], 0)
-        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)
-        return bool(struct.unpack_from("16sh", answer)[1] & IFF_UP)
+        request = struct.pack("16s24x", os.fsencode(nic.name)[:15])
+        return fcntl.ioctl(sock.fileno(), question, request)
     except OSError:
-        return True
+        return None
     finally:
         sock.close()
 
@@ -93,6 +98,12 @@ def loopback_address(version: int, nic: Nic) -> str | None:
     """
     if not nic.name.startswith("lo"):
         return None
+    if version == 4 and HERE.name == "linux":  # without the library that `addresses` needs
+        flags, address = _ask(nic, _SIOCGIFFLAGS), _ask(nic, _SIOCGIFADDR)
+        if flags is None or address is None:
+            return None
+        loopback = struct.unpack_from("16sh", flags)[1] & IFF_LOOPBACK
+        return socket.inet_ntoa(address[20:24]) if loopback else None
     loopback = any(name == nic.name and flags & IFF_LOOPBACK for name, flags, _ in addresses())
     return next(iter(own_addresses(version, nic)), None) if loopback else None
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 
-from mcastctl.decode.stream import recognise
 from mcastctl.model.pacing import Pacer, SendTimes
 from mcastctl.model.records import Datagram, Notice
 from mcastctl.net.payloads import Payloads
@@ -97,6 +96,8 @@ class OneByOne:
         self._pacer.sent(now_ns)
 
     def _record(self, sender: Sender, target: Target, payload: bytes) -> Datagram:
+        from mcastctl.decode.stream import recognise  # only who traces
+
         return Datagram(
             time.time_ns(),
             "tx",

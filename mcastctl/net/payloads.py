@@ -9,10 +9,13 @@ takes rounds, `slots` gives a buffer for them.
 
 import os
 from collections import deque
+from typing import TYPE_CHECKING
 
 from mcastctl.model import probe
-from mcastctl.model.columns import COUNTED, ProbeSlots, Slots, stride
 from mcastctl.model.errors import PayloadError
+
+if TYPE_CHECKING:
+    from mcastctl.model.columns import ProbeSlots, Slots
 
 LINGER_S = 0.5
 """Seconds to hear replies after the end of standard input, as socat does (its -t)."""
@@ -29,7 +32,7 @@ class Repeated:
 
     def __init__(self, payload: bytes, targets: int, count: int | None) -> None:
         self._round = [payload] * targets
-        self.size, self.stride = len(payload), stride(len(payload))
+        self.size = len(payload)
         self.counted = count is not None
         self.left = count
         self.ended = count == 0
@@ -42,8 +45,10 @@ class Repeated:
         self.claim(1)
         return self._round
 
-    def slots(self, places: list[int], rounds: int) -> Slots:
+    def slots(self, places: list[int], rounds: int) -> "Slots":
         """Return a buffer for rounds to the targets at these places."""
+        from mcastctl.model.columns import Slots  # only who sends many
+
         return Slots(self._round[0], rounds * len(places))
 
     def claim(self, rounds: int) -> tuple[int, int]:
@@ -64,7 +69,7 @@ class Probes:
 
     def __init__(self, size: int, targets: int, count: int | None, ttl: int) -> None:
         self._streams = [int.from_bytes(os.urandom(8), "big") for _ in range(targets)]
-        self.size, self.stride = size, stride(size)
+        self.size = size
         self._filling = probe.filling(size - probe.MIN_SIZE)
         self.counted = count is not None
         self.left = count
@@ -83,15 +88,17 @@ class Probes:
             for stream in self._streams
         ]
 
-    def slots(self, places: list[int], rounds: int) -> ProbeSlots:
+    def slots(self, places: list[int], rounds: int) -> "ProbeSlots":
         """Return a buffer for rounds to the targets at these places."""
+        from mcastctl.model.columns import ProbeSlots
+
         streams = [self._streams[place] for place in places]
         return ProbeSlots(self.size, self._ttl, streams, rounds)
 
     def claim(self, rounds: int) -> tuple[int, int]:
         """Take up to so many rounds; return the number of the first and how many they are."""
         first = self._seq
-        rounds = min(rounds, COUNTED - first % COUNTED)
+        rounds = min(rounds, probe.COUNTED - first % probe.COUNTED)
         if self.left is not None:
             rounds = min(rounds, self.left)
             self.left -= rounds

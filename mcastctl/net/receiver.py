@@ -7,7 +7,6 @@ and checked against the destination of each datagram: what it yields was meant f
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcastctl.decode.stream import recognise
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError
@@ -15,14 +14,12 @@ from mcastctl.model.mark import MPEGTS
 from mcastctl.model.records import Datagram, Membership
 from mcastctl.model.run import Heard
 from mcastctl.net import ancillary, nic, sockopts
+from mcastctl.net.arrival import record
 from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
 
 if TYPE_CHECKING:
     from mcastctl.net.intake import Intake
-
-DEFAULT_BUFFER = 4 * 1024 * 1024
-"""Bytes of receive buffer asked for: absorbs 0.1 s at 160,000 small datagrams a second."""
 
 _MOST_SKIPPED = 256
 """Datagrams for others that are passed over before deadlines and signals are looked at."""
@@ -60,7 +57,7 @@ class Receiver:
     def __init__(
         self,
         subscription: Subscription,
-        buffer_size: int = DEFAULT_BUFFER,
+        buffer_size: int = sockopts.DEFAULT_BUFFER,
         *,
         whole: bool = True,
     ) -> None:
@@ -160,13 +157,11 @@ class Receiver:
         """Return how long nothing need be read, in seconds: waking up less often costs less."""
         return self._intake.nap_s(self.granted_buffer) if self._intake else 0.0
 
-    def _record(
-        self, payload: bytes, sender: tuple[str, int], arrival: ancillary.Arrival
-    ) -> Datagram:
+    def _record(self, payload: bytes, sender: tuple[str, int], told: ancillary.Arrival) -> Datagram:
         group, port, (name, index), *_ = self.subscription
-        if not arrival.ifindex:  # a system without packet info: the subscription knows
-            arrival = arrival._replace(ifindex=index, dst=group)
-        return record(payload, sender, arrival, port, name)
+        if not told.ifindex:  # a system without packet info: the subscription knows
+            told = told._replace(ifindex=index, dst=group)
+        return record(payload, sender, told, port, name)
 
     def memberships(self, event: str) -> list[Membership]:
         """Return one record per source filter, or one for any source."""
@@ -185,31 +180,6 @@ class Receiver:
     def close(self) -> None:
         """Leave the group and close."""
         self._sock.close()
-
-
-def record(
-    payload: bytes,
-    sender: tuple[str, int],
-    arrival: ancillary.Arrival,
-    port: int,
-    iface: str | None = None,
-) -> Datagram:
-    """Return the record of a datagram received on `port` (of an interface known by name)."""
-    return Datagram(
-        arrival.ts_ns if arrival.ts_ns is not None else time.time_ns(),
-        "rx",
-        nic.name_of(arrival.ifindex) if iface is None else iface,
-        arrival.ifindex,
-        sender[0],
-        sender[1],
-        arrival.dst or "",
-        port,
-        arrival.ttl,
-        arrival.tos >> 2 if arrival.tos is not None else None,
-        len(payload),
-        payload,
-        recognise(payload),
-    )
 
 
 def subscriptions(endpoints: list[Endpoint], given: list[Nic]) -> list[Subscription]:
@@ -239,7 +209,7 @@ def _merge(first: Subscription, second: Subscription) -> Subscription:
 
 
 def open_all(
-    wanted: list[Subscription], buffer_size: int = DEFAULT_BUFFER, *, whole: bool = True
+    wanted: list[Subscription], buffer_size: int = sockopts.DEFAULT_BUFFER, *, whole: bool = True
 ) -> list[Receiver]:
     """Open every subscription or none."""
     _raise_descriptor_limit(len(wanted) + 32)

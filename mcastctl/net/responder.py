@@ -14,6 +14,7 @@ from mcastctl.model.records import Datagram, Record
 from mcastctl.model.stats import Statistics
 from mcastctl.net import ancillary, nic, receiver, sockopts
 from mcastctl.net.ancillary import Arrival
+from mcastctl.net.arrival import record
 from mcastctl.net.listener import arrivals, batches
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
@@ -21,6 +22,8 @@ from mcastctl.net.receiver import Receiver, Subscription
 if TYPE_CHECKING:
     from mcastctl.net.children import Children
 
+SPIN_NS = 100_000
+"""How long after a request the next is awaited without sleeping."""
 PLAIN_RATE, PLAIN_RATE_PER_SOURCE = 1000.0, 10.0
 """Answers per second to datagrams that are no requests of ours (--any)."""
 LONG_RATE, LONG_RATE_PER_SOURCE = 1000.0, 100.0
@@ -44,7 +47,7 @@ class Door:
                 sockopts.share_port(self._sock)
                 sockopts.hear_only_own_groups(self._sock, version)
                 ancillary.request(self._sock, version)
-                sockopts.set_receive_buffer(self._sock, receiver.DEFAULT_BUFFER)
+                sockopts.set_receive_buffer(self._sock, sockopts.DEFAULT_BUFFER)
                 self._sock.bind((wildcard, port))
         except BaseException:
             self._sock.close()
@@ -61,7 +64,7 @@ class Door:
         except BlockingIOError:
             return None
         arrival = ancillary.parse(messages)
-        return receiver.record(payload, sender, arrival, self.port), arrival
+        return record(payload, sender, arrival, self.port), arrival
 
     def answer(self, request: Datagram, arrival: Arrival, payload: bytes) -> None:
         """Send `payload` to whoever sent `request`; raises OSError."""
@@ -125,6 +128,7 @@ class Responding:
             yield from one.memberships("joined")
         if self._children:
             self._children.attach(loop)
+        loop.spin_ns = SPIN_NS
         readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
         alarm = self._children.next_ns if self._children else lambda: None
         for _, batch in batches(readers, arrivals, loop, limits, alarm=alarm):
@@ -141,8 +145,12 @@ class Responding:
             yield from one.memberships("left")
 
     def _consider(self, request: Datagram, arrival: Arrival) -> bool:
-        """Answer one datagram if the rules allow; tell whether they do."""
+        """Answer one datagram if the rules allow, then count it; tell whether they do."""
+        allowed = self._respond(request, arrival)
         self.statistics.update(request)
+        return allowed
+
+    def _respond(self, request: Datagram, arrival: Arrival) -> bool:
         header = probe.decode(request.payload)
         why = answering.refusal(request, header, self._ports, answer_any=self._answer_any)
         limit = self._limit_for(header)

@@ -9,7 +9,7 @@ from mcastctl.model.address import family, is_multicast, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError
 from mcastctl.model.records import Datagram, Notice
-from mcastctl.net import ancillary, nic, receiver, sockopts
+from mcastctl.net import ancillary, nic, sockopts
 from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import SockAddr
@@ -76,7 +76,7 @@ class Sender:
         with sockopts.naming("open", "prepare the sending socket"):
             sockopts.report_errors(sock, version)
             sockopts.hear_only_own_groups(sock, version)  # only answers come back here
-            sockopts.set_receive_buffer(sock, receiver.DEFAULT_BUFFER)
+            sockopts.set_receive_buffer(sock, sockopts.DEFAULT_BUFFER)
             ancillary.request(sock, version)
             sockopts.set_ttl(sock, version, egress.ttl)
             sockopts.set_unicast_ttl(sock, version, unicast_ttl(egress))
@@ -188,8 +188,10 @@ class Sender:
                 # An ICMP error about an earlier send (IP_RECVERR, ip(7)): an event, not an end.
                 self.drain_errors()
                 continue
+            from mcastctl.net.arrival import record  # most senders hear nothing
+
             arrival = ancillary.parse(messages)
-            return receiver.record(payload, sender, arrival, self.local_port), arrival
+            return record(payload, sender, arrival, self.local_port), arrival
 
     @property
     def local_address(self) -> str:

@@ -21,6 +21,8 @@ SockAddr = tuple[str, int] | tuple[str, int, int, int]
 _LEVEL = {4: socket.IPPROTO_IP, 6: socket.IPPROTO_IPV6}
 _STORAGE = 128
 """sizeof(struct sockaddr_storage) on all three systems."""
+DEFAULT_BUFFER = 4 * 1024 * 1024
+"""Bytes of receive buffer asked for: absorbs 0.1 s at 160,000 small datagrams a second."""
 _LARGEST_BUFFER = 2**30 - 1
 """Bytes that still fit an int when the kernel doubles them."""
 

@@ -50,7 +50,7 @@ def _many(payloads: Probes | Repeated, targets: int, pace: Pace) -> bool:
     if slow or pace.interval_s is not None:
         return False
     few = payloads.left is not None and payloads.left * targets <= _FEW
-    return not few and targets * payloads.stride <= _MOST_BYTES
+    return not few and targets * payloads.size <= _MOST_BYTES
 
 
 class Transmission:

@@ -4,11 +4,15 @@ Data goes to standard output; banners, notices and summaries for people go to st
 JSON puts everything on standard output. `quiet` 1 leaves the data out, 2 everything.
 """
 
+from typing import TYPE_CHECKING
+
 from mcastctl.model.errors import ValueRangeError
 from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
-from mcastctl.model.run import Run
 from mcastctl.model.units import parse_size
-from mcastctl.output import runs, stream, summaries, text
+from mcastctl.output import stream, summaries, text
+
+if TYPE_CHECKING:
+    from mcastctl.model.run import Run
 
 MOST_JOINS = 8
 """Joins told one by one to people; -v tells all."""
@@ -39,9 +43,9 @@ class Sink:
         """Whether anything is done with single datagrams."""
         return not self.quiet or self.payload_only
 
-    def write(self, record: Record | Run) -> None:
+    def write(self, record: "Record | Run") -> None:
         """Take one record."""
-        if isinstance(record, Run):
+        if not isinstance(record, tuple):  # a run: the one record that is no tuple
             if self.shows_data:
                 self.run(record)
         elif isinstance(record, Datagram | Reply):
@@ -50,12 +54,14 @@ class Sink:
         elif self.quiet < 2 or (isinstance(record, Notice) and record.level == "error"):
             self.tell(record)
 
-    def run(self, record: Run) -> None:
+    def run(self, record: "Run") -> None:
         """Print many datagrams to standard output."""
         if self.detail:
             for datagram in record.datagrams():
                 self.data(datagram)
             return
+        from mcastctl.output import runs  # only who hears much
+
         self.out.write("\n".join([*runs.lines(record), ""]).encode(errors="backslashreplace"))
 
     def data(self, record: Datagram | Reply) -> None:
@@ -131,11 +137,12 @@ class JsonLines(Sink):
         self._quote = encoder.encode_basestring_ascii
         self._encode = encoder.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
-    def run(self, record: Run) -> None:
+    def run(self, record: "Run") -> None:
         """Print many datagrams."""
-        self.out.write(
-            "\n".join([*runs.json_lines(record, self._encode, self._quote), ""]).encode()
-        )
+        from mcastctl.output import runs
+
+        lines = runs.json_lines(record, self._encode, self._quote)
+        self.out.write("\n".join([*lines, ""]).encode())
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record."""
@@ -151,7 +158,7 @@ class Hex(Sink):
 
     payload_only = True
 
-    def run(self, record: Run) -> None:
+    def run(self, record: "Run") -> None:
         """Print many payloads."""
         self.out.write("\n".join([*map(bytes.hex, record.payloads), ""]).encode())
 
@@ -165,7 +172,7 @@ class Raw(Sink):
 
     payload_only = True
 
-    def run(self, record: Run) -> None:
+    def run(self, record: "Run") -> None:
         """Print many payloads."""
         self.out.write(b"".join(record.payloads))
 
@@ -185,7 +192,7 @@ class Dots(Sink):
         self._rest = 0
         self._printed = False
 
-    def run(self, record: Run) -> None:
+    def run(self, record: "Run") -> None:
         """Print the marks of many."""
         for datagram in record.datagrams():
             self.data(datagram)
