@@ -133,6 +133,18 @@ def test_the_default_filter(pair: Pair, tmp_path: Path, interface: str, write: b
         )
 
 
+@pytest.mark.parametrize("interface", ["b0", "any"])
+def test_commentary_is_not_bothered_with_data(pair: Pair, interface: str) -> None:
+    a, b = quiet(pair)
+    control = {"igmp", "mld", "pim", "vrrp"}
+    names = [name for name in WANTED if set(name.lower().split()) & control]
+    capture = start(b, "-j", "--control", "-i", interface, "-c", str(len(names)), "-T", "10s")
+    put_on_wire(a)
+    found = packets(capture.finish())
+    assert len(found) == len(names) == 11
+    assert {one["proto"] for one in found} == control
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [

@@ -36,8 +36,9 @@ class Waiter(Protocol):
 class Wanted(NamedTuple):
     """What to capture: `interfaces` are names with indexes, none for all of them.
 
-    `expression` is a filter of pcap-filter(7), '' for multicast and its control plane.
-    `direction` is 'in', 'out' or ''; `ring` and `snaplen` are bytes.
+    `expression` is a filter of pcap-filter(7), '' for multicast and its control plane, with
+    `control` for the latter alone. `direction` is 'in', 'out' or ''; `ring` and `snaplen` are
+    bytes.
     """
 
     interfaces: tuple[tuple[str, int], ...]
@@ -46,6 +47,7 @@ class Wanted(NamedTuple):
     promisc: bool
     ring: int
     snaplen: int
+    control: bool = False
 
     @property
     def device(self) -> str:
@@ -205,7 +207,7 @@ def _program(wanted: Wanted) -> list[program.Instruction]:
     kinds = {linktype_of(packet.hatype(name)) for name, _ in wanted.interfaces}
     linktype = kinds.pop() if len(kinds) == 1 else None
     if not wanted.expression:
-        return program.multicast(linktype, wanted.snaplen)
+        return program.multicast(linktype, wanted.snaplen, data=not wanted.control)
     from mcastctl.capture import libpcap
 
     alike = linktype == ETHERNET or len(wanted.interfaces) == 1

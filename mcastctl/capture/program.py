@@ -1,7 +1,7 @@
 """The default filter as a classic BPF program, assembled by hand: it needs no libpcap.
 
 It passes IPv4 multicast (224/4), IPv6 multicast (ff00::/8) and, to whatever address, IGMP,
-PIM and MLD, also behind hop-by-hop options and one VLAN tag; no broadcast. Sources:
+PIM, VRRP and MLD, also behind hop-by-hop options and one VLAN tag; no broadcast. Sources:
 Linux Documentation/networking/filter.rst, <linux/filter.h>, RFC 3810 section 5.
 """
 
@@ -23,7 +23,7 @@ _AND, _LSH, _RSH, _ADD, _TAX = 0x54, 0x64, 0x74, 0x04, 0x07
 _JA, _JEQ, _JGT, _JGE, _RET = 0x05, 0x15, 0x25, 0x35, 0x06
 
 _IPV4, _IPV6, _VLAN, _QINQ = 0x0800, 0x86DD, 0x8100, 0x88A8
-_IGMP, _PIM, _HOP_BY_HOP, _ICMPV6 = 2, 103, 0, 58
+_IGMP, _PIM, _VRRP, _HOP_BY_HOP, _ICMPV6 = 2, 103, 112, 0, 58
 
 
 class Instruction(NamedTuple):
@@ -79,8 +79,10 @@ class _Assembler:
         return done
 
 
-def multicast(linktype: int | None, snaplen: int = MAX_FRAME) -> list[Instruction]:
-    """Return the default filter for frames of one link type.
+def multicast(
+    linktype: int | None, snaplen: int = MAX_FRAME, *, data: bool = True
+) -> list[Instruction]:
+    """Return the default filter for frames of one link type; without `data` only control.
 
     Without a link type (frames of several interfaces) the kernel is asked where the network
     header is; only a kernel can run that one.
@@ -91,26 +93,26 @@ def multicast(linktype: int | None, snaplen: int = MAX_FRAME) -> list[Instructio
         code.do(_RSH, 4)
         code.when(_JEQ, 4, "ipv4")
         code.when(_JEQ, 6, "ipv6", "reject")
-        _addresses(code, 0, "")
+        _addresses(code, 0, "", data=data)
     elif linktype in _HEADERS:
         protocol, length = _HEADERS[linktype]
         code.do(_LDH, protocol)
         _by_protocol(code)
-        _addresses(code, length, "")
+        _addresses(code, length, "", data=data)
         code.label("tagged")
         code.do(_LDH, length + 2)
         code.when(_JEQ, _IPV4, "ipv4 tagged")
         code.when(_JEQ, _IPV6, "ipv6 tagged", "reject")
-        _addresses(code, length + 4, " tagged")
+        _addresses(code, length + 4, " tagged", data=data)
     elif linktype is None:
         code.do(_LDH, _AD_PROTOCOL)
         _by_protocol(code)
-        _addresses(code, SKF_NET_OFF, "")
+        _addresses(code, SKF_NET_OFF, "", data=data)
         code.label("tagged")  # a tag that is still in the frame: it is an Ethernet frame
         code.do(_LDH, SKF_LL_OFF + 16)
         code.when(_JEQ, _IPV4, "ipv4 tagged")
         code.when(_JEQ, _IPV6, "ipv6 tagged", "reject")
-        _addresses(code, SKF_LL_OFF + 18, " tagged")
+        _addresses(code, SKF_LL_OFF + 18, " tagged", data=data)
     else:
         raise ValueRangeError(
             f"no default filter for link type {linktype}", hint="give a filter of your own: 'ip'"
@@ -133,20 +135,24 @@ def _by_protocol(code: _Assembler) -> None:
     code.when(_JEQ, _QINQ, "tagged", "reject")
 
 
-def _addresses(code: _Assembler, base: int, suffix: str) -> None:
+def _addresses(code: _Assembler, base: int, suffix: str, *, data: bool) -> None:
     """Decide by destination and protocol; `base` is where the network header begins."""
     code.label(f"ipv4{suffix}")
-    code.do(_LD, base + 16)
-    code.do(_AND, 0xF0000000)
-    code.when(_JEQ, 0xE0000000, "accept")
+    if data:
+        code.do(_LD, base + 16)
+        code.do(_AND, 0xF0000000)
+        code.when(_JEQ, 0xE0000000, "accept")
     code.do(_LDB, base + 9)
+    code.when(_JEQ, _VRRP, "accept")
     code.when(_JEQ, _IGMP, "accept")
     code.when(_JEQ, _PIM, "accept", "reject")
 
     code.label(f"ipv6{suffix}")
-    code.do(_LDB, base + 24)
-    code.when(_JEQ, 0xFF, "accept")
+    if data:
+        code.do(_LDB, base + 24)
+        code.when(_JEQ, 0xFF, "accept")
     code.do(_LDB, base + 6)
+    code.when(_JEQ, _VRRP, "accept")
     code.when(_JEQ, _PIM, "accept")
     code.when(_JEQ, _ICMPV6, f"icmp{suffix}")
     code.when(_JEQ, _HOP_BY_HOP, "", "reject")

@@ -36,6 +36,7 @@ def wanted(given: dict[str, Any]) -> Wanted:
         given["promisc"],
         max(LEAST, min(given["rcvbuf"], MOST)),
         given["size"],
+        given["control"],
     )
 
 
