@@ -482,6 +482,24 @@ def test_what_the_kernel_dropped_is_told_exactly(pair: Pair, tmp_path: Path, wri
     assert summary["packets"] + summary["kernel_drops"] == 4010
 
 
+def test_a_backlog_does_not_keep_it_from_ending(pair: Pair) -> None:
+    """Stopped over its deadline with more in the ring than it can show in a second."""
+    a, b = pair
+    capture = start(b, "-j", "-q", "-i", "b0", "--rcvbuf", "64MiB", "-T", "1s", "udp port 5004")
+    capture.signal(signal.SIGSTOP)
+    numbers = map(str, (a.ifindex(), 64 * 100, 64))
+    burst = f"{SEGMENTS}\nfor _ in range(1500): sock.sendto(bytes(6400), (group, 5004))"
+    a.ip("link set a0 gso_max_segs 1")
+    a.run([sys.executable, "-c", burst, "239.1.1.1", *numbers], timeout=60)
+    capture.signal(signal.SIGCONT)
+    began = time.monotonic()
+    summary = Stream.of(capture.finish(timeout=30)).summary
+    assert time.monotonic() - began < 10
+    assert summary["reason"] == "timeout"
+    assert summary["packets"] + summary["kernel_drops"] == 150_100
+    assert summary["packets"] > 100
+
+
 # --- who it is
 
 TELLING = """

@@ -55,6 +55,8 @@ class Wanted(NamedTuple):
         return self.interfaces[0][0] if len(self.interfaces) == 1 else "any"
 
 
+_BACKLOG_S = 1.0
+"""How long frames already captured are still looked at when the time is over."""
 RINGS = sys.platform.startswith("linux")
 """Whether this system has packet rings."""
 
@@ -75,6 +77,7 @@ class Live:
         """Open it. Raises SocketError, InterfaceError and FilterError."""
         self._wanted = wanted
         self._down = False
+        self._unread = 0
         self._keep: _FrameFilter | None = None
         single = wanted.device != "any"
         self.ring = Ring(wanted.ring, wanted.device if single else "")
@@ -159,21 +162,28 @@ class Live:
         return Gathered([frame for frame in frames(block) if self._keep(frame)])
 
     def _rest(self) -> Iterator[Slice | Gathered]:
-        """Yield what came in until now: the kernel hands an unfinished block over late."""
+        """Yield what came in until now: the kernel hands an unfinished block over late.
+
+        Nobody waits for a long backlog; what is left of it counts as dropped.
+        """
         ring = self.ring
         ring.shut()
         waiter = select.poll()
         waiter.register(ring.fileno(), select.POLLIN)
-        deadline = time.monotonic() + RETIRE_MS * 20 / 1000
+        deadline = time.monotonic() + _BACKLOG_S
         while True:
-            yield from map(self._kept, ring.ready())
+            for block in ring.ready():
+                if time.monotonic() < deadline:
+                    yield self._kept(block)
+                else:
+                    self._unread += block.held
             if not ring.pending() or time.monotonic() > deadline:
                 return
             waiter.poll(RETIRE_MS)
 
     def drops(self) -> int:
-        """Return how many frames that passed the filter found the ring full."""
-        return self.ring.statistics().dropped
+        """Return how many frames passed the filter and were not looked at, for want of time."""
+        return self.ring.statistics().dropped + self._unread
 
     def close(self) -> None:
         """End the capture."""
