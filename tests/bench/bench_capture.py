@@ -215,6 +215,8 @@ if __name__ == "__main__":
         print(one_flow(FLOOD))
     elif os.environ.get("MCASTCTL_BENCH_INSIDE"):
         main(int(sys.argv[1]), int(sys.argv[2]))
+    elif os.geteuid() != 0:
+        raise SystemExit("root only: tcpdump gives privilege away as no user namespace allows")
     else:
         given = [
             sys.argv[1] if len(sys.argv) > 1 else "5",
