@@ -10,7 +10,7 @@ import os
 import re
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -130,29 +130,26 @@ def _keep_modules_readable(who: Identity) -> None:
     """Let modules still be imported when `who` may not walk to where they lie.
 
     Root's own checkout below /root is such a place. The directories are opened now, and
-    imported from through their descriptors; what is in them `who` must be able to read.
+    imported from through their descriptors; what is in them `who` must be able to read. Only
+    the interpreter's own and those of packages in use: not, say, a current directory.
     """
-    if _may_read(who, [one for one in sys.path if Path(one).is_dir()]):
+    packages = [getattr(module, "__path__", None) for module in list(sys.modules.values())]
+    lists = [one for one in packages if isinstance(one, list)]
+    places = {one for one in sys.path if one.startswith((sys.prefix, sys.base_prefix))}
+    places = {one for one in places.union(*lists) if Path(one).is_dir()}
+    if _may_read(who, places):
         return
-    opened: dict[str, str] = {}
-
-    def through(path: str) -> str:
-        if path not in opened:
-            try:
-                descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError:
-                return path
-            opened[path] = f"/proc/self/fd/{descriptor}"
-        return opened[path]
-
-    sys.path[:] = [through(one) for one in sys.path]
-    for module in list(sys.modules.values()):
-        paths = getattr(module, "__path__", None)
-        if isinstance(paths, list):
-            paths[:] = [through(one) for one in paths]
+    opened = {one: _descriptor_path(one) for one in places}
+    for paths in (sys.path, *lists):
+        paths[:] = [opened.get(one, one) for one in paths]
 
 
-def _may_read(who: Identity, paths: list[str]) -> bool:
+def _descriptor_path(directory: str) -> str:
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _may_read(who: Identity, paths: Iterable[str]) -> bool:
     """Tell whether `who` can walk to and list these directories, by trying."""
     gid = os.getegid()
     try:
