@@ -127,10 +127,9 @@ class Loop:
         remaining_ns = until_ns - time.monotonic_ns()
         if remaining_ns >= 1_000_000:
             return self._poll.poll(min(int(remaining_ns // 1_000_000), _LONGEST_MS))
-        if remaining_ns <= 0:
-            return []
-        time.sleep(remaining_ns / 1e9)
-        return self._poll.poll(0)
+        if remaining_ns > 0:
+            time.sleep(remaining_ns / 1e9)
+        return self._poll.poll(0) if until_ns else []  # 0: only a look, and that was taken
 
     def _drain(self) -> None:
         with suppress(BlockingIOError):  # the wake-up byte was read before
