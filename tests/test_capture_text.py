@@ -153,6 +153,16 @@ def test_one_that_is_not_plain_among_others(name: str, place: int) -> None:
     assert shown == lines.count("\n")
 
 
+def test_super_packets_leave_less_room_for_others() -> None:
+    flow = [Captured(plain(n % 3 + 1), ns=10**18 + n) for n in range(40)]
+    flow[3] = flow[20] = ODD["super-packet"]
+    block = ring(flow)
+    for room in range(1, 60):
+        lines, shown, size = quickly(block, room)
+        assert (lines, shown) == (slowly(block, room), min(room, 52)), room
+        assert size == sum(one.length for one in list(frames(block))[:room]), room
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_many_of_a_kind(name: str) -> None:
     block = ring([ODD[name]] * 30)

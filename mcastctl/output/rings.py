@@ -93,7 +93,7 @@ class RingText:
         last = speaker = -1
         clock, where = "", None
         total = 0
-        for _ in range(block.held):
+        for done in range(1, block.held + 1):
             known = None
             if at <= end:
                 ahead, second, ns, captured, state, who, gso_type, head, size, rest, key = fields4(
@@ -124,8 +124,11 @@ class RingText:
             else:
                 at, size = self._odd(block, at, number, room, parts)
                 total += size
-                if len(parts) >= room:
-                    break
+                left = room - len(parts)
+                if left < block.held - done:  # a super-packet took the room of others
+                    rest_of_it = block._replace(start=at, held=left)
+                    more, size = self._walk(rest_of_it, number + len(parts), left)
+                    return parts + more, total + size
         return parts, total
 
     def _odd(
