@@ -91,6 +91,20 @@ def test_runs_that_continue_each_other(kind: str, burst: int) -> None:
     assert stream["max_gap_ms"] == 1.0
 
 
+@pytest.mark.parametrize("kind", [PROBE, RTP, PLAIN])
+def test_a_run_takes_over_its_continuation_and_nothing_else(kind: str) -> None:
+    whole = run(300, kind=kind, seq=65400)
+    begin, end = run(300, kind=kind, seq=65400), whole.after(100)
+    for column in (begin.times_ns, begin.stamps, begin.payloads):
+        del column[100:]  # type: ignore[attr-defined]
+    end.base_ns, end.times_ns = end.base_ns + 7, array("q", [one - 7 for one in end.times_ns])
+    other = [run(9, kind=kind, seq=65500, sport=1), run(9, kind=kind, seq=65499)]
+    for one in other[: 1 if kind == PLAIN else 2]:
+        assert not begin.absorb(one)
+    assert begin.absorb(end)
+    assert list(begin.datagrams()) == list(whole.datagrams())
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 400), st.integers(1, 60), st.sampled_from([4000, 4001])),
