@@ -53,7 +53,7 @@ class LiveText(PacketText):
             FlowTexts(plain), lambda frame, number: tail(decode(frame, number), look), where
         )
 
-    def write(self, record: Record | Run | Block | Slice | Gathered) -> None:
+    def write(self, record: "Record | Run | Block | Slice | Gathered") -> None:
         """Take one record, or a block of frames."""
         if not isinstance(record, Slice | Gathered):
             super().write(record)

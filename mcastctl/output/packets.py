@@ -135,7 +135,7 @@ class PacketText(Messages):
             lambda block: where(block.iface, block.direction),
         )
 
-    def write(self, record: Record | Run | Block) -> None:
+    def write(self, record: "Record | Run | Block") -> None:
         """Take one record, or a block of frames."""
         if isinstance(record, Block):
             if not self.quiet:
@@ -163,7 +163,7 @@ class PacketJson(JsonLines):
     def __init__(self, *, quiet: int) -> None:
         super().__init__(quiet=quiet)
 
-    def write(self, record: Record | Run) -> None:
+    def write(self, record: "Record | Run") -> None:
         """Take one record."""
         if isinstance(record, Packet):
             if not self.quiet:

@@ -70,7 +70,7 @@ class StreamTable(Messages):
         self._terminal = os.isatty(1) and not quiet
         self._next_s = time.monotonic() + _EVERY_S
 
-    def write(self, record: Record | Run) -> None:
+    def write(self, record: "Record | Run") -> None:
         """Take one record; packets were counted before they came here."""
         if isinstance(record, Packet):
             self._refresh()
@@ -129,7 +129,7 @@ class Comments(Messages):
         super().__init__(quiet=quiet, verbose=verbose)
         self._place = ""
 
-    def write(self, record: Record | Run) -> None:
+    def write(self, record: "Record | Run") -> None:
         """Take one record; the events of a packet follow it."""
         if isinstance(record, Packet):
             self._place = where(record.iface, record.direction)
