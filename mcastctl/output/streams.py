@@ -77,10 +77,10 @@ class StreamTable(Messages):
         else:
             super().write(record)
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """Show what changed."""
         self._refresh()
-        super().flush()
+        return super().flush()
 
     def _refresh(self) -> None:
         now_s = time.monotonic()
