@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import struct
 import sys
+import time
 from array import array
 from collections.abc import Callable
+from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import Stream, inject
 from test_send import GROUP4, GROUP6, listen, raw
+from world import Host
 
 from mcastctl.model import probe
 from mcastctl.model.columns import alike, counts_up, repeats
@@ -336,3 +341,23 @@ def test_a_busy_listener_naps_and_loses_nothing(pair: Pair) -> None:
     found = Stream.of(listener.finish()).summary
     number = sent.records[-1]["sent"]
     assert (found["packets"], found["lost"], found["kernel_drops"]) == (number, 0, 0)
+
+
+@pytest.mark.parametrize("options", [["-q"], [], ["-j"]], ids=["quiet", "text", "json"])
+def test_a_busy_listener_stays_small(pair: Pair, options: list[str]) -> None:
+    a, b = pair
+    listener = b.start_mcastctl("listen", GROUP4, *options, "-T", "60s", stdout=DEVNULL)
+    wait_joined(b)
+    a.mcastctl("send", GROUP4, "--probe", "--flood", "-s", "1400", "-T", "700ms", "-q")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{listener.pid}/status").read_text())
+    listener.stop()
+    assert peak
+    assert int(peak[1]) <= 20 * 1024
+
+
+def wait_joined(host: Host) -> None:
+    """Wait for a membership that its holder keeps to itself."""
+    deadline = time.monotonic() + 10
+    while "010101EF" not in host.proc("igmp"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -91,6 +91,7 @@ class Intake:
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []
+        most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
         while most > 0:
             count = self._receive(min(most, self._room))
             if count:
