@@ -44,6 +44,7 @@ def capture(given: dict[str, Any]) -> int:
     """Capture and show; return the exit status."""
     name = options.snapshot_format(given["output"], given["as_json"])
     sniff.refuse(given, name)
+    options.enter_netns(given["netns"])
     what = wanted(given)
     if given["write"] is not None:
         from mcastctl.cli import dump

@@ -216,7 +216,12 @@ limits = bundle(
     click.option("-T", "--timeout", type=p.TIME, help="Stop after this time in all."),
 )
 
+netns = click.option(
+    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
+)
+
 capture = bundle(
+    netns,
     click.option(
         "--direction", type=click.Choice(["in", "out"]), help="Only what comes in, or goes out."
     ),
@@ -243,11 +248,6 @@ egress = bundle(
     click.option("-L", "--no-loop", is_flag=True, help="Listeners on this host do not hear it."),
     click.option("-Q", "--dscp", type=p.DSCP, default=0, help="DSCP: 0-63, ef, af41, cs5 ..."),
     click.option("--bind", type=p.BIND, default=(None, None), help="Source address and port."),
-)
-
-
-netns = click.option(
-    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
 )
 
 

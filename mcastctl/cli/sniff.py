@@ -86,7 +86,9 @@ def refuse(given: dict[str, Any], name: str) -> None:
     """Refuse what cannot go together."""
     if given["write"] == "-" and name != "text":
         raise ValueRangeError("-j and -w - both want standard output", hint="name a file for -w")
-    live = [one for one in ("iface", "direction", "promisc") if given["read"] and given[one]]
+    live = [
+        one for one in ("iface", "netns", "direction", "promisc") if given["read"] and given[one]
+    ]
     if live:
         raise ValueRangeError(f"-r and --{live[0]} cannot go together", hint="a file is no wire")
     modes = [mode for mode in ("streams", "control", "write") if given[mode]]
