@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import pytest
 from conftest import Pair
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import Json
+from streams import Json, Stream
 from test_send import GROUP4, GROUP6, heard, listen, raw, send
-from world import World
+from world import Host, World
 
 from mcastctl.model import probe
 from mcastctl.model.columns import ProbeSlots, Slots, counting
@@ -21,6 +22,17 @@ from mcastctl.net.platforms import LINUX
 from mcastctl.net.sender import Egress, Sender, Target
 
 SECOND = 1_000_000_000
+
+# Sends everything back from the port it came to.
+REFLECTOR = """
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("", 5009))
+print("ready", flush=True)
+while True:
+    data, asker = sock.recvfrom(65535)
+    sock.sendto(data, asker)
+"""
 
 
 def test_the_table_counts_in_network_byte_order() -> None:
@@ -105,6 +117,44 @@ def test_segmentation_is_one_packet_for_the_device_and_can_be_had_without(pair: 
     assert packets() - before < 64
 
 
+def test_the_largest_datagrams(pair: Pair) -> None:
+    a, b = pair
+    listener = listen(b, GROUP4, "-c", "20")
+    sent = send(a, GROUP4, "--probe", "--flood", "-s", "65500", "-c", "100", "-q")
+    assert (sent.summary["attempted"], sent.summary["sent"]) == (100, 100)
+    assert {one["length"] for one in heard(listener).datagrams} == {65500}
+
+
+def test_replies_of_one_host_come_at_any_rate(pair: Pair) -> None:
+    a, b = pair
+    responder = b.popen([sys.executable, "-c", REFLECTOR])
+    responder.wait_stdout("ready")
+    args = ["--unicast", "--probe", "-c", "200", "--pps", "10k", "--wait", "1s", "-q", "-j"]
+    sent = a.mcastctl("send", f"{b.addr4()}:5009", *args).records[-1]
+    assert (sent["sent"], sent["replies"]) == (200, 200)
+
+
+def test_an_address_that_goes_is_replaced(pair: Pair) -> None:
+    a, b = pair
+    listener = listen(b, GROUP4, "--idle", "2s", "-q")
+    sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "10k", "-T", "2s", "-q", "-j")
+    deadline = time.monotonic() + 10
+    while int(listener_drained(b)) < 100:
+        assert time.monotonic() < deadline
+    a.ip("addr add 10.0.7.99/24 dev a0", "addr del 10.0.1.1/24 dev a0")
+    sent = Stream.of(sender.finish()).summary
+    found = heard(listener).summary
+    assert sent["refused"] <= 10
+    assert found["packets"] == sent["sent"]
+    assert {one["src"] for one in found["streams"]} == {"10.0.1.1", "10.0.7.99"}
+
+
+def listener_drained(host: Host) -> int:
+    """How many packets the first port of a host has received."""
+    (line,) = (one for one in host.proc("dev").splitlines() if one.strip().startswith("b0:"))
+    return int(line.replace(":", " ").split()[2])
+
+
 def test_equal_data_in_bursts(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "-c", "200")
@@ -144,6 +194,7 @@ def test_numbers_go_on_past_sixteen_bits(pair: Pair) -> None:
 def test_a_full_queue_refuses_and_every_datagram_is_counted(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "-q", "--idle", "1s")
+    here = listen(a, GROUP4, "-q", "--idle", "1s")  # hears also what the queue then refuses
     a.sh("tc qdisc add dev a0 root tbf rate 8mbit burst 1600 limit 4000")
     outcome = a.mcastctl("send", "-j", "-q", GROUP4, "--probe", "--flood", "-c", "500", "--no-gso")
     summary = outcome.records[-1]
@@ -152,9 +203,12 @@ def test_a_full_queue_refuses_and_every_datagram_is_counted(pair: Pair) -> None:
     assert summary["errors"] == {"ENOBUFS": summary["refused"]}
     assert outcome.returncode == 1
     (qdisc,) = json.loads(a.sh("tc -s -j qdisc show dev a0").stdout)
-    # A refusal in the middle of a call shows only in the next one, which tries that one again.
-    assert qdisc["drops"] >= summary["refused"] > 0
+    # A refusal in the middle of a call shows only in the next one, which tries that one again;
+    # from then on datagrams go one by one.
+    assert summary["refused"] <= qdisc["drops"] <= summary["refused"] + 1
     assert heard(listener).summary["packets"] == summary["sent"]
+    (stream,) = heard(here).summary["streams"]
+    assert stream["packets"] == 500 + stream["duplicates"] <= 501
 
 
 @pytest.mark.parametrize(("pps", "group"), [("1k", GROUP4), ("5k", GROUP6), ("50k", GROUP4)])
@@ -162,8 +216,9 @@ def test_a_pace_is_kept_and_spread(pair: Pair, pps: str, group: str) -> None:
     a = pair.a
     rate = int(pps[:-1]) * 1000
     sent = send(a, group, "--probe", "--pps", pps, "-T", "2s", "-q").summary
-    assert sent["packets_per_s"] == pytest.approx(rate, rel=0.05)
-    assert sent["sent"] == pytest.approx(2 * rate, rel=0.1)
+    # Never faster; slower only where the machine is taken away for longer than is made up.
+    assert 0.6 * rate <= sent["packets_per_s"] <= 1.02 * rate
+    assert sent["sent"] <= 2.1 * rate
     assert sent["largest_burst"] <= 4 * max(rate // 10_000, 1)
 
 
@@ -178,11 +233,8 @@ def test_a_refused_rung_is_left_for_the_next(monkeypatch: pytest.MonkeyPatch) ->
         ladder = Ladder(sender, [target], slots, segment=True)
         assert isinstance(ladder._rung, Segmented)
         assert ladder.send(0, 100) == (100, 0)
-        small = Slots(bytes(65_000), 2)  # a segment larger than the device's MTU less headers
-        ladder = Ladder(sender, [Target("127.0.0.1", 9, None)], small, segment=True)
-        began = time.monotonic()
-        while ladder.send(0, 2)[1]:
-            assert time.monotonic() - began < 5
+        ladder = Ladder(sender, [target], Slots(bytes(65_000), 2), segment=True)
+        assert isinstance(ladder._rung, Batched)  # one segment a call gains nothing
         ladder = Ladder(sender, [target, target], slots, segment=True)
         assert isinstance(ladder._rung, Batched)
         monkeypatch.setattr("mcastctl.net.ladder.HERE", LINUX._replace(mmsghdr=None))

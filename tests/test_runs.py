@@ -313,6 +313,38 @@ def test_a_transport_stream_among_others_is_counted_in_full(pair: Pair) -> None:
     assert next(one for one in streams if one["kind"] == "probe")["packets"] == 300
 
 
+def ts(number: int) -> bytes:
+    """A datagram of one transport packet."""
+    return bytes([0x47, 1, 0, 0x10 | number & 15]).ljust(188, b"\0")
+
+
+PADDED = [struct.pack("!BBHII", 0xA0, 96, seq, 0, 1) + bytes(300) for seq in range(0, 4000, 40)]
+WORDS = [b"G" + b"x" * 375] * 100
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        [*map(ts, range(3)), *([b"plain"] * 300), *map(ts, range(3, 200))],
+        [*([b"plain"] * 300), *WORDS],
+        [*([b"plain"] * 300), *PADDED],
+    ],
+    ids=["ts before and after", "words that begin as ts", "padding that is none"],
+)
+def test_quiet_and_shown_agree(pair: Pair, payloads: list[bytes]) -> None:
+    a, b = pair
+    found = []
+    for options in (["-q"], []):
+        listener = listen(b, GROUP4, "--idle", "1500ms", *options)
+        listener.signal(signal.SIGSTOP)
+        inject(a, "239.1.1.1", payloads, sport=4001)
+        listener.signal(signal.SIGCONT)
+        summary = Stream.of(listener.finish()).summary
+        keys = ("kind", "packets", "lost", "duplicates", "ttl")
+        found.append([{key: one[key] for key in keys} for one in summary["streams"]])
+    assert found[0] == found[1]
+
+
 def test_large_datagrams_are_whole(pair: Pair) -> None:
     a, b = pair
     args = ["--rcvbuf", "64M", "--idle", "1500ms", "-T", "20s", "-o", "hex"]

@@ -34,6 +34,7 @@ class Writer:
         """Open `path` ('-' is standard output) for what is read from `source`."""
         self.name = "standard output" if path == "-" else path
         self.written = 0
+        self._frames: list[int] = []  # how many parts there were after each frame
         self._ng = path.endswith(".pcapng")
         self._interfaces: dict[_Interface, int] = {}
         self._parts: list[bytes] = []
@@ -69,6 +70,7 @@ class Writer:
         """Take one frame."""
         data = bytes(frame.data)
         self._add(self._packet(frame, data) if self._ng else self._record(frame, data))
+        self._frames.append(len(self._parts))
         self.written += 1
         if self._size >= _FLUSH_BYTES:
             self.flush()
@@ -114,6 +116,7 @@ class Writer:
     def flush(self) -> None:
         """Write out what was taken; on failure cut off the record that is not whole."""
         parts, self._parts, self._size = self._parts, [], 0
+        frames, self._frames = self._frames, []
         data = memoryview(b"".join(parts))
         done = 0
         try:
@@ -126,7 +129,7 @@ class Writer:
             while lost and whole + len(parts[-lost]) <= done:
                 whole += len(parts[-lost])
                 lost -= 1
-            self.written -= lost
+            self.written -= sum(place > len(parts) - lost for place in frames)
             with suppress(OSError):  # a pipe cannot be cut
                 os.ftruncate(self._descriptor, self._kept + whole)
             raise self._refused(error) from error

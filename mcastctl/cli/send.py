@@ -48,7 +48,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @click.option("--pps", type=p.RATE, help="Datagrams per second, over all groups.")
 @click.option("-b", "--bitrate", type=p.RATE, help="Payload bits per second.")
 @click.option("--flood", is_flag=True, help="As fast as it goes (files without a rate, too).")
-@click.option("--no-gso", is_flag=True, help="No segmentation offload: each as captures show it.")
+@click.option("--no-gso", is_flag=True, help="No segmentation offload, for captures and shapers.")
 @options.egress
 @options.iface("Interface to send by; repeat for several.")
 @options.port

@@ -46,7 +46,7 @@ def decode(payload: bytes, size: int | None = None) -> Rtp | None:
 
     Version, contributing-source list, extension and padding must fit the length, and the payload
     type must not be one RTCP would show there (RFC 5761 section 4). Of a payload cut short,
-    `size` bytes in truth, `LONGEST` bytes tell all but the padding.
+    `size` bytes in truth, `LONGEST` bytes tell, unless it ends in padding: then it is None.
     """
     size = len(payload) if size is None else size
     if len(payload) < 12 or payload[0] >> 6 != 2:
@@ -60,9 +60,9 @@ def decode(payload: bytes, size: int | None = None) -> Rtp | None:
         if len(payload) < body + 4:
             return None
         body += 4 + 4 * int.from_bytes(payload[body + 2 : body + 4], "big")
-    padding = 0
-    if first & 0x20:
-        padding = payload[-1] if len(payload) == size else 1
+    if first & 0x20 and len(payload) < size:
+        return None
+    padding = payload[-1] if first & 0x20 else 0
     if body + padding > size or (first & 0x20 and padding == 0):
         return None
     return Rtp(payload_type, seq, timestamp, ssrc)

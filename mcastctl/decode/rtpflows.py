@@ -31,7 +31,7 @@ class RtpFlows:
             draft.fields["marker"] = bool(draft.payload[1] & 0x80)
             draft.fields["rtp_timestamp"] = mark.stamp
         if mark.kind == MPEGTS:
-            draft.fields["pids"] = sorted({pid for pid, _, _ in mark.counters})
+            draft.fields["pids"] = sorted({pid for pid, _, _ in mark.counters or ()})
 
     def _follows(self, draft: Draft) -> bool:
         seq = draft.mark.seq or 0

@@ -18,8 +18,14 @@ class Continuity:
         self.duplicates = 0
         self._last: dict[int, int] = {}
 
-    def update(self, counters: tuple[tuple[int, int, bool], ...]) -> None:
-        """Account for the (pid, counter, discontinuity) triples of one datagram."""
+    def update(self, counters: tuple[tuple[int, int, bool], ...] | None) -> None:
+        """Account for the (pid, counter, discontinuity) triples of one datagram.
+
+        After one of which they are not known (None) counting begins anew.
+        """
+        if counters is None:
+            self._last.clear()
+            return
         for pid, counter, discontinuity in counters:
             last = self._last.get(pid)
             if last is None and len(self._last) >= _MAX_PIDS:

@@ -132,10 +132,11 @@ class Commentary:
                 wanted = " ".join(f"{source}@{group}" for source in sources)
                 yield Event("join", f"{packet.src} joins {wanted} {said}")
         elif mode == "block":
-            yield Event("leave", f"{packet.src} wants no more {listed}@{group} {said}")
+            if self._remember(key, f"block {listed}") != f"block {listed}":
+                yield Event("leave", f"{packet.src} wants no more {listed}@{group} {said}")
         elif mode == "to_in":
-            self._forget(key)
-            yield Event("leave", f"{packet.src} leaves {group} {said}")
+            if self._remember(key, "left") != "left":  # reports come twice (RFC 9776 section 4.1)
+                yield Event("leave", f"{packet.src} leaves {group} {said}")
         elif mode in ("is_ex", "to_ex"):
             without = f" without {listed}" if sources else ""
             if self._remember(key, f"ex {listed}") != f"ex {listed}":

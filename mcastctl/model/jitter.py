@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Any
 
 _RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000, 90000)
 _SETTLE_NS = 200_000_000
@@ -48,12 +49,25 @@ class Jitter:
             sent = sent_ns[end - 1]
             end -= 1
             if end and sent_ns[end - 1] == sent:
-                end = bisect_left(sent_ns, sent, 0, end)
+                end = _first_of(sent_ns, end)
             places.append(end)
         if len(places) > MEMORY:
             self._transit = None  # the last one is there for its transit time alone
         for place in reversed(places):
             self.update_burst(sent_ns[place], base_ns + arrived_ns[place])
+
+
+def _first_of(sent_ns: Sequence[int], last: int) -> int:
+    """Return where the equal values begin that end at place `last`."""
+    sent = sent_ns[last]
+    first = bisect_left(sent_ns, sent, 0, last)  # right for a sender whose clock rises
+    if first < last and sent_ns[first] == sent:
+        part: Any = sent_ns[first : last + 1]
+        if part == part[:1] * len(part):
+            return first
+    while last and sent_ns[last - 1] == sent:
+        last -= 1
+    return last
 
 
 class RtpClock:

@@ -14,7 +14,7 @@ class Mark(NamedTuple):
     the datagram's number, None for kinds without one. `stamp` is the sender's clock: send
     time in ns for probes, RTP timestamp for RTP, where `rate` is its ticks per second if the
     payload type fixes it. `counters` are (pid, continuity counter, discontinuity) of each
-    transport packet of MPEG-TS.
+    transport packet of MPEG-TS, None when only the beginning of the payload was received.
     """
 
     kind: str
@@ -22,7 +22,7 @@ class Mark(NamedTuple):
     seq: int | None = None
     stamp: int = 0
     rate: int | None = None
-    counters: tuple[tuple[int, int, bool], ...] = ()
+    counters: tuple[tuple[int, int, bool], ...] | None = ()
 
 
 NO_MARK = Mark(PLAIN)

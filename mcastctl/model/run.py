@@ -104,7 +104,7 @@ class Run:
         return max([known_ns, *(max(map(sub, part[1:], part), default=0) for part in parts)])
 
 
-_FLOW = slice(1, 11)
+_FLOW = slice(Datagram._fields.index("direction"), Datagram._fields.index("length") + 1)
 """The fields of a datagram that a flow shares, from direction to length."""
 _STRETCH, _FEW = 8, 8
 """Arrivals of a stretch; more stretches than that are looked at all in one."""

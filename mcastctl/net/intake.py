@@ -10,13 +10,14 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
-from mcastctl.decode.stream import HEAD, PLAIN_BYTES, recognise
+from mcastctl.decode.stream import HEAD, PLAIN_BYTES, recognise, undecided
 from mcastctl.model import probe
 from mcastctl.model.address import family
 from mcastctl.model.columns import alike, big_endian, counts_up, repeats
-from mcastctl.model.mark import MPEGTS, PLAIN, PROBE, RTP, Mark
+from mcastctl.model.mark import PLAIN, PROBE, RTP, Mark
 from mcastctl.model.records import Datagram
 from mcastctl.model.run import Heard, Run
 from mcastctl.net import ancillary
@@ -48,28 +49,35 @@ _NAP_RATE = 20_000
 """Datagrams per second from which on letting some gather beats waking up for each."""
 _NAP_S = 0.002
 _BOOKKEEPING = 1024
-"""Bytes a small datagram takes of a socket buffer beside its payload, at the most."""
+"""Bytes a small datagram takes of a socket buffer beside its payload; more with some drivers,
+for which the kernel's doubling of the buffer makes room."""
 _MARKERLESS = bytes(byte & 0x7F for byte in range(256))
 
 Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
+
+
+@cache
+def _inbox(whole: bool) -> Inbox:
+    """Return the one buffer of its kind: nothing of a read stays in it."""
+    return Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
 
 
 class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
     Without payloads TTL and traffic class are looked at four times a second only.
-    `skipped` counts datagrams that were not meant for the subscription; `has_ts` tells that there
-    was MPEG-TS among them, whose packets are counted in all of the payload.
+    `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
+    there were some of which the beginning does not tell all.
     """
 
     def __init__(self, sock: Socket, subscription: "Subscription", *, whole: bool) -> None:
         self.skipped = 0
-        self.has_ts = False
+        self.undecided = False
         self.whole = whole
         self._sock = sock
         self._version = family(subscription.group)
         self._subscription = subscription
-        self._inbox = Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
+        self._inbox = _inbox(whole)
         self._room = _FEW_LARGE
         size, control = self._inbox.size, Inbox.CONTROL
         payloads, controls = self._inbox.payloads, self._inbox.controls
@@ -85,7 +93,9 @@ class Intake:
         self._times = array("q")
         self._detail_ns = 0
         self._layouts: dict[int, list[memoryview]] = {}
-        self._gathered = self._latest = 0
+        self._gathered = 0
+        self._full = self._stamped = False
+        self._detailed = True
         self._gathered_ns = time.monotonic_ns()
 
     def read(self, most: int) -> list[Heard]:
@@ -93,36 +103,36 @@ class Intake:
         heard: list[Heard] = []
         most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
         while most > 0:
-            count = self._receive(min(most, self._room))
+            asked = min(most, self._room)
+            count = self._receive(asked)
             if count:
                 self._note_times(count)
                 for one in self._split(0, count):
-                    self.has_ts = self.has_ts or one.mark.kind == MPEGTS
                     last = heard[-1] if heard else None
                     if not (isinstance(one, Run) and isinstance(last, Run) and last.absorb(one)):
                         heard.append(one)
             most -= count
             self._gathered += count
-            self._latest = count
-            if count < self._room or (self.has_ts and not self.whole):
+            self._full = count == asked
+            if not self._full or (self.undecided and not self.whole):
                 break
             large = self.whole and max(self._inbox.lengths[:count]) > _LARGE
             self._room = _FEW_LARGE if large else self._inbox.slots
         return heard
 
     def _receive(self, most: int) -> int:
+        """Receive; with details unless so much comes that they cost more than they tell."""
         now_ns = time.monotonic_ns()
-        detailed = now_ns >= self._detail_ns
+        detailed = self.whole or not self._full or now_ns >= self._detail_ns
         if detailed:
-            ancillary.request_details(self._sock, self._version, wanted=True)
+            self._detail_ns = now_ns + _DETAIL_NS
+        if detailed != self._detailed:
+            self._detailed = detailed
+            ancillary.request_details(self._sock, self._version, wanted=detailed)
         try:
             return self._inbox.receive(self._sock.fileno(), most)
-        except OSError:
-            return 0  # EAGAIN: nothing is there
-        finally:
-            if detailed and not self.whole:
-                ancillary.request_details(self._sock, self._version, wanted=False)
-                self._detail_ns = now_ns + _DETAIL_NS
+        except BlockingIOError:
+            return 0
 
     def nap_s(self, buffer_size: int) -> float:
         """Return how long to let datagrams gather in the buffer before the next `read`.
@@ -130,7 +140,7 @@ class Intake:
         A wake-up costs as much as several datagrams. No nap while more may be waiting, at a low
         rate, or for longer than fills a quarter of the buffer.
         """
-        if self._latest == self._room or not self._latest:
+        if self._full or not self._gathered:
             return 0.0
         now_ns = time.monotonic_ns()
         rate = self._gathered * 1e9 / max(now_ns - self._gathered_ns, 1)
@@ -143,7 +153,8 @@ class Intake:
     def _note_times(self, count: int) -> None:
         """Read the arrival times."""
         seconds, nanoseconds = self._seconds[:count], self._nanoseconds[:count]
-        if self._inbox.controls[: len(_STAMPED)] != _STAMPED:  # only resembles Linux
+        self._stamped = self._inbox.controls[: len(_STAMPED)] == _STAMPED
+        if not self._stamped:  # a kernel that only resembles Linux
             self._base_ns, self._times = time.time_ns(), array("q", bytes(8 * count))
             return
         self._base_ns = seconds[0] * 1_000_000_000
@@ -197,7 +208,7 @@ class Intake:
                 *(names[word :: Inbox.NAME // 8] for word in range(width)),
                 *(
                     controls[word :: Inbox.CONTROL // 8]
-                    for at, size in ancillary.places(control)[1:]
+                    for at, size in ancillary.places(control)[int(self._stamped) :]
                     for word in range(at // 8, (at + size + 7) // 8)
                 ),
             ]
@@ -241,18 +252,21 @@ class Intake:
         """Return one datagram, None if it was not meant for the subscription."""
         length = self._inbox.control_lengths[place]
         name = self._inbox.names[place * Inbox.NAME :][: Inbox.NAME].tobytes()
-        untimed = self._inbox.controls[place * Inbox.CONTROL :][_STAMP_SIZE:length].tobytes()
+        start = _STAMP_SIZE if self._stamped else 0
+        untimed = self._inbox.controls[place * Inbox.CONTROL :][start:length].tobytes()
         try:
             flow = self._flows[name + untimed]
         except KeyError:
             if len(self._flows) >= _KNOWN:
                 self._flows.clear()
             flow = self._flows[name + untimed] = self._flow(name, untimed)
+            self._detail_ns = 0  # what is new is looked at with all details
         if flow is None:
             return None
         length = self._inbox.lengths[place]
         payload = self._payload(place)
         mark = recognise(payload, length)
+        self.undecided = self.undecided or undecided(payload, mark)
         return Datagram(self._base_ns + self._times[place], *flow, length, payload, mark)
 
     def _payload(self, place: int) -> bytes:

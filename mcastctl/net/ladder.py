@@ -8,6 +8,7 @@ refuses is left for good, and the same datagrams go by the next.
 import errno
 from typing import Protocol
 
+from mcastctl.model.address import is_multicast
 from mcastctl.model.columns import ProbeSlots, Slots
 from mcastctl.net import sockopts
 from mcastctl.net.platforms import HERE
@@ -16,6 +17,8 @@ from mcastctl.net.sockopts import SockAddr
 
 MOST_SEGMENTS = (128, 64)
 """UDP_MAX_SEGMENTS of <linux/udp.h>, since Linux 6.9 and before."""
+_MOVED = {errno.ENETUNREACH, errno.EINVAL, errno.EADDRNOTAVAIL}
+"""Errors of a connected socket whose source address is gone."""
 _MOST_BYTES = 65507 - 40  # of one call over IPv4, with room for IP options
 
 
@@ -120,10 +123,12 @@ class Ladder:
         self.targets = targets
         self.slots = slots
         self.largest = 0
-        connected = sender.connect(targets[0]) if len(targets) == 1 else None
+        alone = len(targets) == 1 and is_multicast(targets[0].host)
+        connected = sender.connect(targets[0]) if alone else None
         self._way = connected or sender
         self._names = [] if connected else [sender.sockaddr(target) for target in targets]
-        cut = segment and HERE.udp_segment is not None and len(targets) == 1 and slots.size > 0
+        cut = segment and HERE.udp_segment is not None and len(targets) == 1
+        cut = cut and 0 < slots.size <= _MOST_BYTES // 2  # one segment a call gains nothing
         self._left = list(MOST_SEGMENTS) if cut else []
         self._rung = self._next()
 
@@ -136,6 +141,13 @@ class Ladder:
         if HERE.mmsghdr is not None:
             return Batched(self._way, self._names, self.slots)
         return Single(self._way, self._names, self.slots)
+
+    def _disconnect(self) -> None:
+        """Let the kernel choose route and source address anew for each datagram."""
+        self._rung.leave()
+        self._way = self.sender
+        self._names = [self.sender.sockaddr(target) for target in self.targets]
+        self._rung = self._next()
 
     def fileno(self) -> int:
         """Return the descriptor that must be writable."""
@@ -155,6 +167,9 @@ class Ladder:
                 if self._way.drain_errors():
                     continue  # it was about an earlier datagram
                 number = error.errno or 0
+                if number in _MOVED and self._way is not self.sender:
+                    self._disconnect()
+                    continue
                 if number not in self._rung.unfit:
                     refused = min(count, self._rung.most)
                     self.sender.note_refused(refused, number)
@@ -162,6 +177,10 @@ class Ladder:
                 self._rung.leave()
                 self._rung = self._next()
                 continue
+            if taken < count and isinstance(self._rung, Batched) and self._way.writable():
+                # One was refused in the middle of the call. It will be tried again, and members on
+                # this host may have heard it already: from now on each refusal is seen at once.
+                self._rung = Single(self._way, self._names, self.slots)
             self.largest = max(self.largest, taken)
             self.sender.note_sent(taken, self.slots.size)
             return taken, 0

@@ -5,12 +5,13 @@ and checked against the destination of each datagram: what it yields was meant f
 """
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcastctl.decode.stream import undecided
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError
-from mcastctl.model.mark import MPEGTS
 from mcastctl.model.records import Datagram, Membership
 from mcastctl.model.run import Heard
 from mcastctl.net import ancillary, nic, sockopts
@@ -51,7 +52,8 @@ class Subscription(NamedTuple):
 class Receiver:
     """An open subscription.
 
-    `whole` says that somebody wants the payloads, not only their statistics.
+    `whole` says that somebody wants the payloads, not only their statistics; it becomes so when
+    something is heard whose statistics need all of it.
     """
 
     def __init__(
@@ -128,25 +130,28 @@ class Receiver:
         if self._intake is None:
             heard = self._read_few(min(most, _FEW))
             if len(heard) == _FEW < most and HERE.mmsghdr is not None:
-                self._take_many(whole=self._whole or any(one.mark.kind == MPEGTS for one in heard))
+                self._take_many()
             return heard
         heard = self._intake.read(most)
-        if self._intake.has_ts and not self._intake.whole:
-            self._take_many(whole=True)
+        if self._intake.undecided and not self._whole:
+            self._whole = True
+            self._take_many()
         return heard
 
     def _read_few(self, most: int) -> list[Heard]:
         heard: list[Heard] = []
         while len(heard) < most and (one := self.receive()) is not None:
             heard.append(one[0])
+            self._whole = self._whole or undecided(one[0].payload, one[0].mark)
         return heard
 
-    def _take_many(self, *, whole: bool) -> None:
+    def _take_many(self) -> None:
         from mcastctl.net.intake import Intake  # ctypes: only a busy receiver pays for it
 
         if self._intake is not None:
             self._skipped += self._intake.skipped
-        self._intake = Intake(self._sock, self.subscription, whole=whole)
+        with suppress(OSError):  # no memory for it: as before, then
+            self._intake = Intake(self._sock, self.subscription, whole=self._whole)
 
     @property
     def skipped(self) -> int:

@@ -1,6 +1,7 @@
 """One socket that sends datagrams to groups: source, port and interface each chosen apart."""
 
 import os
+import select
 import time
 from typing import Any, NamedTuple
 
@@ -136,10 +137,10 @@ class Sender:
         self.errors[error] = self.errors.get(error, 0) + number
 
     def connect(self, target: Target) -> "Sender | None":
-        """Return a sender of the same source and port for this target alone, None if refused.
+        """Return a sender of the same source and port for this group alone, None if refused.
 
-        The kernel then looks the route up once instead of for each datagram. It hears nothing but
-        the group: replies still come here.
+        The kernel then looks the route up once instead of for each datagram. Nobody answers from
+        a group's address, so it hears nothing: replies still come here.
         """
         if self._connected is not None:
             self._connected.close()
@@ -160,6 +161,12 @@ class Sender:
             self._sock.sendmsg(parts)
         else:
             self._sock.sendmsg(parts, (), 0, where)
+
+    def writable(self) -> bool:
+        """Tell whether the socket buffer has room."""
+        waiter = select.poll()
+        waiter.register(self._sock, select.POLLOUT)
+        return bool(waiter.poll(0))
 
     def set_segment(self, size: int) -> None:
         """Let the kernel cut payloads into datagrams of `size` bytes, 0 for not."""

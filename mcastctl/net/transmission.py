@@ -19,6 +19,8 @@ _FEW = 64
 """So many datagrams are sent before the machinery for many would be loaded."""
 _MOST_BYTES = 1 << 20
 """Largest round that is prepared in a buffer."""
+_SOME, _KEPT = 1000, 0.98
+"""From so many datagrams on, a rate below this share of the asked one is worth a word."""
 _SEGMENT_GROUP = 32
 """Datagrams due together from which on a paced run is worth segmentation offload."""
 
@@ -75,6 +77,8 @@ class Transmission:
         self.reason = "end"
         spacing = pace.spacing_ns(getattr(payloads, "size", 0))
         self._pacer = pacer = Pacer(spacing, 0) if pace.limited else None
+        ready = isinstance(payloads, Probes | Repeated) and pace.interval_s is None
+        self._asked = 1e9 / spacing if ready and spacing else 0.0
         if (
             isinstance(payloads, Probes | Repeated)
             and not trace
@@ -97,7 +101,8 @@ class Transmission:
     @property
     def fell_short(self) -> bool:
         """Whether time was up before all that was asked for was sent."""
-        return self.reason == "timeout" and self._payloads.counted and not self._payloads.ended
+        complete = self._payloads.ended and not self._feed.pending
+        return self.reason == "timeout" and self._payloads.counted and not complete
 
     @property
     def senders(self) -> list[Sender]:
@@ -142,7 +147,22 @@ class Transmission:
             if self._payloads.ended and not self._feed.pending:
                 break
             yield from self._wait(loop, deadline_ns)
+        yield from self._remarks()
         yield from self._linger(loop, deadline_ns, time.monotonic_ns() + wait_ns)
+
+    def _remarks(self) -> Iterator[Notice]:
+        """Tell of a pace that was not kept, where nothing but time was wanting."""
+        rate = self._feed.times.per_s()
+        if not self._asked or rate is None or sum(one.attempted for one in self.senders) < _SOME:
+            return
+        if rate < _KEPT * self._asked:
+            yield Notice(
+                time.time_ns(),
+                "warning",
+                "pace",
+                f"{rate:.0f} datagrams a second left instead of {self._asked:.0f}",
+                "the machine was busy or the pace is beyond it; -q prints no datagrams",
+            )
 
     def _done(self, loop: Loop, deadline_ns: float | None) -> bool:
         if loop.stopped_by is not None:

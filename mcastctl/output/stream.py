@@ -85,11 +85,14 @@ class Terminal(Output):
         if len(self._waiting) >= _MOST_WAITING:
             self._left_out += data.count(b"\n")
             return
+        self._tell()
+        super().write(data)
+
+    def _tell(self) -> None:
         if self._left_out:
             told = f"[{self._left_out} lines left out: the terminal is slower]\n"
             self._left_out = 0
             super().write(told.encode())
-        super().write(data)
 
     def flush(self) -> bool:
         """Write what the terminal takes now; tell whether more waits for it."""
@@ -101,6 +104,7 @@ class Terminal(Output):
         """Give the terminal a second for the rest."""
         import select  # only who ends while it is full
 
+        self._tell()
         until = time.monotonic() + _PATIENCE_S
         waiter = select.poll()
         waiter.register(self._descriptor, select.POLLOUT)

@@ -31,6 +31,8 @@ def state(pid: int) -> tuple[int, int]:
 
 def main() -> int:
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10
+    if minutes < 0.5:
+        raise SystemExit("half a minute is the least: what grows must have time to")
     rate = sys.argv[2] if len(sys.argv) > 2 else "50k"
     with two_hosts() as (a, b):
         hear = [*OURS, "listen", GROUP, "-i", "b0", "-q", "-j", "--interval", "5s"]
