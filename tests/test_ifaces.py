@@ -21,7 +21,7 @@ from conftest import Pair
 from streams import Json, check_schema
 from world import Host, Place, World, need
 
-from mcastctl.host import interfaces, knobs
+from mcastctl.host import interfaces, knobs, procnet
 
 LONG = "2001:db8:1:2:a8bb:ccff:fedd:eeff"
 
@@ -302,8 +302,7 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Only the interfaces of this machine are looked at, nothing is sent."""
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     monkeypatch.setattr(knobs, "_SYSCTL", tmp_path / "sys")
-    monkeypatch.setattr(knobs, "_IGMP", tmp_path / "igmp")
-    assert knobs.igmp_versions() == {}
+    monkeypatch.setattr(procnet, "ROOT", tmp_path)
     assert knobs.mld_version("lo") is knobs.rp_filter("lo") is None
     found = {one.name: one for one in interfaces.interfaces()}
     lo = found["lo"]
@@ -313,21 +312,6 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert {lo.igmp_version, lo.mld_version, lo.rp_filter} == {None}
     assert lo.counters == {}
     assert json.loads(json.dumps(lo.to_dict()))["rp_filter"] is None
-
-
-def test_igmp_text() -> None:
-    text = (
-        "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
-        "1\tlo        :     1      V3\n"
-        "\t\t\t\t010000E0     1 0:00000000\t\t0\n"
-        "12\ta0        :     2      V2\n"
-        "13\tenp0s31f6u1u2d3:   1      V1\n"
-        "14\tbad       :     1      V9\n"
-        "garbage\n"
-        "15\tcut       :\n"
-    )
-    assert knobs.parse_igmp(text) == {"lo": 3, "a0": 2, "enp0s31f6u1u2d3": 1}
-    assert knobs.parse_igmp("") == {}
 
 
 def test_settings_that_are_no_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ PROMISED = {
     "notice": "type ts level code text hint",
     "interface": "type name index mtu mac up carrier multicast loopback point_to_point addresses "
     "igmp_version mld_version rp_filter counters",
+    "route": "type group family iface ifindex source gateway route_type table scope reason",
+    "membership": "type iface ifindex family group mode sources users timer_s owners",
     "finding": "type id severity title evidence hint where",
 }
 STREAM = "src sport dst dport packets bytes lost duplicates reordered jitter_ms first_seq last_seq"
@@ -70,6 +72,10 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
     snapshot = json.loads(a.mcastctl("ifaces", "-j").stdout)
     check_schema(snapshot)
     found["interface"] = snapshot[-1]
+    for kind, command in (("route", ("routes", "239.1.1.1")), ("membership", ("groups",))):
+        snapshot = json.loads(a.mcastctl(*command, "-j").stdout)
+        check_schema(snapshot)
+        found[kind] = snapshot[-1]
     found["finding"] = {
         "type": "finding",
         "id": "no-route",
@@ -175,7 +181,13 @@ def test_times_are_seconds_to_the_microsecond(pair: Pair) -> None:
 
 
 def test_the_snapshots(pair: Pair) -> None:
-    for args in (["ifaces", "-j"], ["ifaces", "a0", "-j"], ["doctor", "--self-test", "-j"]):
+    for args in (
+        ["ifaces", "-j"],
+        ["ifaces", "a0", "-j"],
+        ["routes", "-j"],
+        ["groups", "-j"],
+        ["doctor", "--self-test", "-j"],
+    ):
         outcome = pair.a.mcastctl(*args, timeout=30)
         array = json.loads(outcome.stdout)
         assert isinstance(array, list)

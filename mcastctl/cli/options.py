@@ -213,6 +213,19 @@ egress = bundle(
 )
 
 
+netns = click.option(
+    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
+)
+
+
+def enter_netns(text: str | None) -> None:
+    """Move into the namespace of --netns; call it before anything opens a socket."""
+    if text is not None:
+        from mcastctl.host import netns as namespaces
+
+        namespaces.enter(text)
+
+
 def complete(
     endpoints: tuple[Endpoint, ...] | list[Endpoint],
     *,

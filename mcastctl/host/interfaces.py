@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from mcastctl.host import knobs
+from mcastctl.host import knobs, procnet
 from mcastctl.model.errors import InterfaceError
 from mcastctl.model.interface import Address, Interface
 
@@ -28,11 +28,15 @@ def interfaces() -> list[Interface]:
     addresses = _or_empty(psutil.net_if_addrs)
     stats = _or_empty(psutil.net_if_stats)
     counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
-    igmp, groups = knobs.igmp_versions(), knobs.memberships()
+    igmp_text = procnet.read("igmp")
+    igmp = procnet.igmp_versions(igmp_text)
+    groups: dict[int, list[str]] = {}
+    for one in procnet.igmp(igmp_text) + procnet.igmp6(procnet.read("igmp6")):
+        groups.setdefault(one.ifindex, []).append(one.group)
     return [
         _interface(
             name, index, addresses.get(name, []), stats.get(name), counters.get(name)
-        )._replace(igmp_version=igmp.get(name), groups=tuple(groups.get(name, ())))
+        )._replace(igmp_version=igmp.get(index), groups=tuple(groups.get(index, ())))
         for index, name in sorted(socket.if_nameindex())
     ]
 
