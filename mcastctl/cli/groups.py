@@ -33,7 +33,7 @@ def command(**given: Any) -> int:
     """Read the memberships and print them."""
     name = options.snapshot_format(given["output"], given["as_json"])
     options.enter_netns(given["netns"])
-    from mcastctl.host import memberships
+    from mcastctl.host import memberships, owners
     from mcastctl.net import nic
     from mcastctl.output import groups as page
     from mcastctl.output import snapshot
@@ -44,7 +44,7 @@ def command(**given: Any) -> int:
     if given["everything"]:
         found += memberships.link_layer_memberships()
     found = [one for one in found if not indexes or one.ifindex in indexes]
-    found = [one for one in found if not wanted or one.group in wanted]
+    found = owners.find([one for one in found if not wanted or one.group in wanted])
     if not given["quiet"]:
         if name == "text":
             page.memberships(found, given["color"], os.environ)

@@ -13,13 +13,19 @@ from typing import NamedTuple
 
 ROOT = Path("/proc/net")
 _IGMP_HEAD = re.compile(r"(\d+)\t(.*?) *: +\d+ +V([123])\s*")
-_IGMP_ENTRY = re.compile(r"\s+([0-9A-F]{8})\s+(\d+)\s+([01]):([0-9A-F]{8,16})\s+(\d+)\s*")
+_IGMP_ENTRY = re.compile(
+    r"\s+([0-9A-F]{8})\s+(\d+)\s+([01]):([0-9A-F]{8,16})\s+(\d+)\s*", re.IGNORECASE
+)
 _IGMP6 = re.compile(
     r"(\d+)\s+(.*?)\s+([0-9a-f]{32})\s+(\d+)\s+([0-9A-F]{8})\s+(-?\d+)\s*", re.IGNORECASE
 )
-_FILTER4 = re.compile(r"\s*(\d+) .*? 0x([0-9A-F]{8}) 0x([0-9A-F]{8})\s+(\d+)\s+(\d+)\s*")
-_FILTER6 = re.compile(r"\s*(\d+) .*? ([0-9a-f]{32}) ([0-9a-f]{32})\s+(\d+)\s+(\d+)\s*")
-_DEVICE = re.compile(r"(\d+)\s+(.*?)\s+(\d+)\s+(\d+)\s+((?:[0-9a-f]{2})+)\s*")
+_FILTER4 = re.compile(
+    r"\s*(\d+) .*? 0x([0-9A-F]{8}) 0x([0-9A-F]{8})\s+(\d+)\s+(\d+)\s*", re.IGNORECASE
+)
+_FILTER6 = re.compile(
+    r"\s*(\d+) .*? ([0-9a-f]{32}) ([0-9a-f]{32})\s+(\d+)\s+(\d+)\s*", re.IGNORECASE
+)
+_DEVICE = re.compile(r"(\d+)\s+(.*?)\s+(\d+)\s+(\d+)\s+((?:[0-9a-f]{2})+)\s*", re.IGNORECASE)
 _MLD_TIMER = 0x01  # MAF_TIMER_RUNNING, <net/if_inet6.h>
 _LARGEST = 2**31 - 1
 """Greatest index, count or timer a kernel writes; what is above it is no kernel's text."""

@@ -11,8 +11,8 @@ class Owner(NamedTuple):
     """A socket that holds a membership, in one process that has it open.
 
     `evidence` is 'asked' when the socket itself was asked (mode and sources are its own filter
-    then), 'bound' when its address fits and the kernel keeps more from us. `port` is 0 for an
-    unbound socket, `protocol` udp, udp6, raw, ... or what the socket calls itself.
+    then), 'bound' when it is bound to the group, 'possible' when it is bound to every address
+    and joined something. `port` is 0 for an unbound socket, `protocol` udp, udp6, raw, ...
     """
 
     pid: int
