@@ -13,6 +13,7 @@ from conftest import Pair, reason_without_world
 from streams import Json, Stream, check_schema, inject
 from world import Host, World
 
+from mcastctl.model import forwarding as model
 from mcastctl.model.records import Membership
 
 pytestmark = pytest.mark.netns
@@ -32,6 +33,14 @@ PROMISED = {
     "igmp_version mld_version rp_filter counters",
     "route": "type group family iface ifindex source gateway route_type table scope reason",
     "membership": "type iface ifindex family group mode sources users timer_s owners",
+    "forwarding": "type family mc_forwarding interfaces holders entries unresolved",
+    "forwarding_interface": "type family table vif iface ifindex kind packets_in bytes_in "
+    "packets_out bytes_out",
+    "forwarding_entry": "type family table source group iface ifindex oifs state packets bytes "
+    "wrong_iif idle_s",
+    "bridge": "type iface ifindex snooping querier queriers igmp_version mld_version ports "
+    "router_ports",
+    "mdb": "type bridge port group source vlan state flags timer_s",
     "finding": "type id severity title evidence hint where",
 }
 STREAM = "src sport dst dport packets bytes lost duplicates reordered jitter_ms first_seq last_seq"
@@ -76,6 +85,7 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
         snapshot = json.loads(a.mcastctl(*command, "-j").stdout)
         check_schema(snapshot)
         found[kind] = snapshot[-1]
+    found |= routed()
     found["finding"] = {
         "type": "finding",
         "id": "no-route",
@@ -86,6 +96,26 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
         "where": "host",
     }
     return found
+
+
+def routed() -> dict[str, Json]:
+    """Records of what a host forwards and its bridges know, as their types print them."""
+    forwarding = model.Forwarding("ipv4", True, ("a0",), (model.Holder(1, "init", 3),), 1, 0)
+    vif = model.ForwardingInterface("ipv4", "default", 0, "a0", 2, "physical", 1, 2, 3, 4)
+    out = (model.Outgoing("a1", 3, 1),)
+    entry = model.ForwardingEntry(
+        *("ipv4", "default", "10.0.1.2", "239.1.1.1", "a0", 2, out, "resolved", 1, 2, 0, 0.5)
+    )
+    port = model.BridgePort("a0", 2, "forwarding", True, "auto", False, False, False)
+    querier = model.Querier("ipv4", "10.0.1.1", "a0", 3.0)
+    bridge = model.Bridge(
+        *("sw", 4, True, False, (querier,), 3, 2, "auto", 125.0, 260.0, 255.0, (port,), ("a0",))
+    )
+    mdb = model.DatabaseEntry(
+        *("sw", 4, "a0", 2, "239.1.1.1", None, None, "temp", (), "exclude", (), 260.0)
+    )
+    records = (forwarding, vif, entry, bridge, mdb)
+    return {str(one.to_dict()["type"]): json.loads(json.dumps(one.to_dict())) for one in records}
 
 
 def test_the_schema_is_the_promise(examples: dict[str, Json]) -> None:

@@ -9,8 +9,10 @@ from mcastctl.cli import options
 from mcastctl.cli import params as p
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.errors import NO, YES, AddressError
+from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry
 
 if TYPE_CHECKING:
+    from mcastctl.host.forwarding import Forwarded
     from mcastctl.host.routes import Routing
     from mcastctl.model.endpoint import Endpoint
     from mcastctl.model.route import Route
@@ -20,6 +22,8 @@ mcastctl routes 239.1.1.1                   interface, source, table, scope, TTL
 mcastctl routes                             of every group joined here
 mcastctl routes 239.1.1.1 -i eth0 -i eth1   by each of two interfaces
 mcastctl routes 10.0.0.9@232.1.1.1          and the way back to the sender
+mcastctl routes --forwarding                what this host forwards, and for whom
+mcastctl routes --bridge                    snooping, querier, ports, database
 mcastctl routes ff15::42 -j | jq -r '.[].iface'
 mcastctl routes 239.1.1.1 -q && echo leaves
 """
@@ -35,21 +39,64 @@ mcastctl routes 239.1.1.1 -q && echo leaves
 @click.argument("groups", type=p.ENDPOINT, nargs=-1, metavar="[GROUP]...")
 @options.iface("Ask for this interface; repeat for several.")
 @click.option("-S", "--source", type=p.ADDRESS, help="Ask as a sender bound to this address.")
+@click.option("--forwarding", is_flag=True, help="What this host forwards between interfaces.")
+@click.option("--bridge", is_flag=True, help="What its bridges know of groups.")
 @options.netns
 @options.snapshot()
 def command(**given: Any) -> int:
     """Ask, and print the answers."""
     name = options.snapshot_format(given["output"], given["as_json"])
     options.enter_netns(given["netns"])
+    from mcastctl.output import forwarding as tables
     from mcastctl.output import routes as page
     from mcastctl.output import snapshot
 
-    found = _routes(given)
-    if not given["quiet"]:
-        shown = page.Page(given["color"], os.environ, detailed=bool(given["groups"]))
-        snapshot.records(found, name) if name != "text" else shown.routes(found)
     asked = given["groups"]
-    return NO if asked and not all(one.leaves for one in found) else YES
+    routes = _routes(given) if asked or not (given["forwarding"] or given["bridge"]) else []
+    forwarded = _forwarding(given) if given["forwarding"] else []
+    bridges = _bridges(given) if given["bridge"] else []
+    if name != "text" and not given["quiet"]:
+        snapshot.records([*routes, *forwarded, *bridges], name)
+    elif not given["quiet"]:
+        if routes:
+            page.Page(given["color"], os.environ, detailed=bool(asked)).routes(routes)
+        if given["forwarding"]:
+            tables.forwarding(forwarded, given["color"], os.environ)
+        if given["bridge"]:
+            tables.bridges(bridges, given["color"], os.environ)
+    return NO if asked and not all(one.leaves for one in routes) else YES
+
+
+def _wanted(given: dict[str, Any]) -> set[str]:
+    return {single.group for one in given["groups"] for single in one.expand()}
+
+
+def _forwarding(given: dict[str, Any]) -> "list[Forwarded]":
+    """Return what is forwarded; only the entries of the groups named."""
+    from mcastctl.host import forwarding, netlink
+
+    groups = _wanted(given)
+    with netlink.naming("ask the kernel what it forwards"):
+        found = forwarding.read()
+    return [
+        one
+        for one in found
+        if not groups or not isinstance(one, ForwardingEntry) or one.group in groups
+    ]
+
+
+def _bridges(given: dict[str, Any]) -> "list[Bridge | DatabaseEntry]":
+    """Return the bridges; only the entries of the groups named."""
+    from mcastctl.host import bridges, netlink
+
+    groups = _wanted(given)
+    with netlink.naming("ask the kernel for its bridges"):
+        found = bridges.read()
+    return [
+        one
+        for one in found
+        if not groups or not isinstance(one, DatabaseEntry) or one.group in groups
+    ]
 
 
 def _routes(given: dict[str, Any]) -> "list[Route]":

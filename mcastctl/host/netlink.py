@@ -9,7 +9,11 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from mcastctl.model import refusal
+from mcastctl.model.errors import SocketError
 
 ROUTE, SOCK_DIAG = 0, 4
 """Netlink protocols, <linux/netlink.h>."""
@@ -113,6 +117,19 @@ class Netlink:
 
 
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Turn an OSError of the body into an error that names what could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise SocketError(
+            f"cannot {what}: {refusal.cause(error.errno, error.strerror)}",
+            hint="this sandbox forbids netlink sockets, or this kernel has none",
+            errno=error.errno,
+        ) from error
 
 
 def messages(data: bytes) -> Iterator[Message]:

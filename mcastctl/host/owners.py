@@ -99,6 +99,13 @@ def take_census(joined: list[tuple[int, str]]) -> Census:
     return Census(seen, held, bound, complete)
 
 
+def having_open(inodes: set[int]) -> list[tuple[int, str, int]]:
+    """Return (pid, name, descriptor) of what has these sockets open, as far as we may see."""
+    names: dict[int, str] = {}
+    seen, _complete = _open_sockets()
+    return [(one.pid, _name(one.pid, names), one.fd) for one in seen if one.inode in inodes]
+
+
 def _ask(
     copy: Borrowed, joined: list[tuple[int, str]], here: bytes | None, known: BoundSocket | None
 ) -> Holding:

@@ -14,7 +14,6 @@ from typing import Any
 from mcastctl.host import links, netlink
 from mcastctl.model import refusal, rule
 from mcastctl.model.address import family
-from mcastctl.model.errors import SocketError
 from mcastctl.model.link import Link
 from mcastctl.model.route import REFUSING, Reverse, Route, fragile
 
@@ -144,14 +143,8 @@ class Routing:
 
 def open_routing() -> Routing:
     """Return the routing code, or raise with the remedy where there is none to ask."""
-    try:
+    with netlink.naming("ask the kernel for routes"):
         return Routing()
-    except OSError as error:
-        raise SocketError(
-            f"cannot ask the kernel for routes: {refusal.cause(error.errno, error.strerror)}",
-            hint="this sandbox forbids netlink sockets; run it outside",
-            errno=error.errno,
-        ) from error
 
 
 def _u32(value: int) -> bytes:
