@@ -31,6 +31,8 @@ PROMISED = {
     "notice": "type ts level code text hint",
     "interface": "type name index mtu mac up carrier multicast loopback point_to_point addresses "
     "igmp_version mld_version rp_filter counters",
+    "interface_rates": "type ts name ifindex elapsed_s rx_packets_per_s rx_bits_per_s "
+    "rx_multicast_per_s tx_packets_per_s tx_bits_per_s",
     "route": "type group family iface ifindex source gateway route_type table scope reason",
     "membership": "type iface ifindex family group mode sources users timer_s owners",
     "forwarding": "type family mc_forwarding interfaces holders entries unresolved",
@@ -85,6 +87,8 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
         snapshot = json.loads(a.mcastctl(*command, "-j").stdout)
         check_schema(snapshot)
         found[kind] = snapshot[-1]
+    live = a.mcastctl("ifaces", "a0", "--live", "--interval", "100ms", "-T", "2s", "-j")
+    found["interface_rates"] = Stream.of(live).all("interface_rates")[0]
     found |= routed()
     found["finding"] = {
         "type": "finding",

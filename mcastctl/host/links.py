@@ -2,6 +2,8 @@
 
 import socket
 import struct
+import sys
+from pathlib import Path
 from typing import Any
 
 from mcastctl.host import netlink
@@ -39,6 +41,30 @@ def links(connection: netlink.Netlink) -> dict[int, Link]:
     return found
 
 
+def here() -> dict[int, Link]:
+    """Return the links of this network namespace, empty where nobody can be asked."""
+    if sys.platform != "linux":
+        return {}
+    try:
+        with netlink.Netlink() as connection:
+            return links(connection)
+    except OSError:
+        return {}
+
+
+def is_wireless(link: Link) -> bool:
+    """Tell whether a link is a radio's, by /sys where that shows this very interface.
+
+    /sys shows the network namespace it was mounted in, which need not be ours.
+    """
+    folder = Path("/sys/class/net") / link.name
+    try:
+        index = (folder / "ifindex").read_text().strip()
+    except (OSError, ValueError):
+        return False
+    return index == str(link.ifindex) and (folder / "phy80211").exists()
+
+
 def _link(fields: dict[str, Any], attributes: dict[str, Any]) -> Link:
     info = dict(attributes.get("IFLA_LINKINFO", {"attrs": []})["attrs"])
     flags = fields["flags"]
@@ -51,6 +77,7 @@ def _link(fields: dict[str, Any], attributes: dict[str, Any]) -> Link:
         master=attributes.get("IFLA_MASTER"),
         flags=frozenset(name for name, bit in _FLAGS.items() if flags & bit),
         addresses=(),
+        rx_multicast=(attributes.get("IFLA_STATS64") or {}).get("multicast"),
     )
 
 

@@ -65,28 +65,34 @@ def memberships() -> list[GroupMembership]:
 
 def link_layer_memberships() -> list[GroupMembership]:
     """Return the link-layer addresses that interfaces take in, whoever asked for them."""
-    names = _names()
     return [
-        GroupMembership(
-            iface=names.get(one.ifindex, f"index {one.ifindex}"),
-            ifindex=one.ifindex,
-            family="link",
-            group=one.address,
-            mode=None,
-            sources=(),
-            mode_certain=True,
-            filter=(),
-            users=one.users,
-            timer_s=None,
-            protocol=None,
-            forced=None,
-            older_querier=None,
-            ethernet=one.address,
-            ethernet_filtered=True,
-            by_kernel=False,
+        bare(one.ifindex, one.address, "link")._replace(
+            users=one.users, ethernet=one.address, ethernet_filtered=True
         )
         for one in procnet.dev_mcast(procnet.read("dev_mcast"))
     ]
+
+
+def bare(ifindex: int, group: str, kind: str) -> GroupMembership:
+    """Return a membership of which nothing more is known; `kind` is ipv4, ipv6 or link."""
+    return GroupMembership(
+        iface=_names().get(ifindex, f"index {ifindex}"),
+        ifindex=ifindex,
+        family=kind,
+        group=group,
+        mode=None if kind == "link" else "exclude",
+        sources=(),
+        mode_certain=kind == "link",
+        filter=(),
+        users=None,
+        timer_s=None,
+        protocol=None,
+        forced=None,
+        older_querier=None,
+        ethernet=None,
+        ethernet_filtered=None,
+        by_kernel=False,
+    )
 
 
 def _names() -> dict[int, str]:

@@ -4,6 +4,7 @@ Messages are bytes from their header on; pyroute2's classes decode those it know
 `attributes` takes the others apart. Nothing here needs privilege. Linux only.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -53,6 +54,10 @@ class Netlink:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the socket back."""
         self._socket.close()
 
     def fileno(self) -> int:
@@ -86,9 +91,13 @@ class Netlink:
         self._socket.setblocking(False)
         try:
             while True:
-                found += messages(self._socket.recv(_LARGEST))
-        except BlockingIOError:
-            return found
+                try:
+                    found += messages(self._socket.recv(_LARGEST))
+                except BlockingIOError:
+                    return found
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # some were lost: the rest still counts
+                        raise
         finally:
             self._socket.settimeout(_PATIENCE_S)
 
@@ -172,6 +181,11 @@ def decode(kind: Any, message: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     found = kind(message)
     found.decode()
     return found, dict(found["attrs"])
+
+
+def address(raw: bytes) -> str:
+    """Return an IPv4 or IPv6 address of 4 or 16 bytes."""
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 def number(value: bytes) -> int:

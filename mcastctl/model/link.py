@@ -62,6 +62,7 @@ class Link(NamedTuple):
     master: int | None
     flags: frozenset[str]
     addresses: tuple[LinkAddress, ...]
+    rx_multicast: int | None = None
 
     @property
     def role(self) -> str:

@@ -1,6 +1,6 @@
 """Who has joined what on this host: a group on an interface, its filter, its sockets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from mcastctl.model.address import family
@@ -125,3 +125,61 @@ def joined_by_kernel(group: str, addresses: Iterable[str]) -> bool:
 def filtered_by_hardware(group: str, link_layer: frozenset[str]) -> bool:
     """Tell whether a group's Ethernet address is among those an interface takes in."""
     return ethernet(group) in link_layer
+
+
+class Change(NamedTuple):
+    """A membership that began or ended; `source` is set where only one source came or went.
+
+    `event` is 'joined' or 'left'; `row` is the membership afterwards (before, where it ended),
+    `owners` are the sockets that came or went, as far as they could be told.
+    """
+
+    ts_ns: int
+    event: str
+    row: GroupMembership
+    source: str | None
+    owners: tuple[Owner, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form; `port` is 0 where no one socket's is known."""
+        ports = {one.port for one in self.owners}
+        row = self.row.to_dict()
+        only = self.row.mode == "include" and len(self.row.sources) == 1
+        return {
+            "type": self.event,
+            "ts": round(self.ts_ns / 1e9, 6),
+            "group": self.row.group,
+            "port": ports.pop() if len(ports) == 1 else 0,
+            "source": self.row.sources[0] if only and not self.source else self.source,
+            "mode": self.row.mode,
+            **{key: row[key] for key in ("iface", "ifindex", "family", "sources", "users")},
+            "owners": [one._asdict() | {"sources": list(one.sources)} for one in self.owners],
+        }
+
+
+Rows = Mapping[tuple[int, str], GroupMembership]
+
+
+def changes(
+    before: Rows, after: Rows, keys: Iterable[tuple[int, str]]
+) -> Iterator[tuple[tuple[int, str], str, str | None]]:
+    """Yield (key, event, source) for what differs between two looks at these memberships.
+
+    More sockets are a join, fewer a leave; as many, but another source included, is a join or a
+    leave of that source.
+    """
+    for key in sorted(keys):
+        old, new = before.get(key), after.get(key)
+        users = [(one.users or 1) if one is not None else 0 for one in (old, new)]
+        if users[0] != users[1]:
+            yield key, "joined" if users[1] > users[0] else "left", None
+            continue
+        counts = [_included(one) for one in (old, new)]
+        for source in sorted(counts[0].keys() | counts[1].keys()):
+            less, more = (each.get(source, 0) for each in counts)
+            if less != more:
+                yield key, "joined" if more > less else "left", source
+
+
+def _included(one: GroupMembership | None) -> dict[str, int]:
+    return {each.source: each.including for each in one.filter} if one is not None else {}

@@ -6,7 +6,9 @@ the epoch. Within a schema number keys are only ever added.
 
 from typing import NamedTuple
 
+from mcastctl.model.interface import Rates
 from mcastctl.model.mark import NO_MARK, Mark
+from mcastctl.model.membership import Change
 
 SCHEMA = 1
 
@@ -217,5 +219,5 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-Record = Start | Membership | Datagram | Reply | Notice | Report
+Record = Start | Membership | Datagram | Reply | Notice | Report | Change | Rates
 """Anything a stream prints."""

@@ -50,11 +50,12 @@ def _holders(one: GroupMembership) -> list[str]:
     if one.by_kernel:
         named["kernel"] = None
     for owner in one.owners:
-        named[_owner(owner)] = None
+        named[holder(owner)] = None
     return list(named)
 
 
-def _owner(owner: Owner) -> str:
+def holder(owner: Owner) -> str:
+    """Return 'app[123]:5004', with a '?' where it was only guessed."""
     doubt = "" if owner.evidence == "asked" else "?"
     port = f":{owner.port}" if owner.port else ""
     return f"{escape(owner.name)}[{owner.pid}]{port}{doubt}"

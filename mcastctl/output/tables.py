@@ -11,11 +11,16 @@ from typing import Literal
 from mcastctl.model.interface import Interface
 from mcastctl.output.escape import escape
 
-HEADINGS = ("INDEX", "NAME", "STATE", "MTU", "MAC", "IGMP", "MLD", "RP_FILTER", "ADDRESSES")
+HEADINGS = (
+    *("INDEX", "NAME", "STATE", "MTU", "MAC", "IGMP", "MLD", "RP_FILTER"),
+    *("KIND", "GROUPS", "ADDRESSES"),
+)
 GROUP_HEADINGS = ("INDEX", "NAME", "GROUPS")
 _NUMERIC = {"INDEX", "MTU", "IGMP", "MLD", "RP_FILTER"}
-_SPARE = ("MAC", "MTU", "RP_FILTER", "MLD", "IGMP")
+_SPARE = ("MAC", "MTU", "GROUPS", "RP_FILTER", "MLD", "IGMP", "KIND")
 """Left out one by one where the terminal is too narrow to keep addresses whole."""
+_QUIET = {"secondary", "temporary"}
+"""States of addresses that are nothing to worry about; JSON has them."""
 _RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
 
 
@@ -36,16 +41,25 @@ def interface_rows(interfaces: Sequence[Interface]) -> list[list[str]]:
             f"v{one.igmp_version}" if one.igmp_version else "-",
             f"v{one.mld_version}" if one.mld_version else "-",
             _RP_FILTER.get(-1 if one.rp_filter is None else one.rp_filter, "-"),
+            _kind(one),
+            str(len(one.groups)),
             " ".join(_address(one)) or "-",
         ]
         for one in interfaces
     ]
 
 
+def _kind(one: Interface) -> str:
+    """Return 'veth', or 'veth@br0' for a port of a bridge."""
+    kind = escape(one.kind or "-")
+    return f"{kind}@{escape(one.master)}" if one.master else kind
+
+
 def _address(one: Interface) -> list[str]:
     return [
         f"{address.address}{f'%{escape(address.zone)}' if address.zone else ''}"
         f"{f'/{address.prefixlen}' if address.prefixlen is not None else ''}"
+        f"{''.join(f'({state})' for state in address.states if state not in _QUIET)}"
         for address in one.addresses
     ]
 
