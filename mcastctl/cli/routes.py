@@ -12,6 +12,7 @@ from mcastctl.model.errors import NO, YES, AddressError
 from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry
 
 if TYPE_CHECKING:
+    from mcastctl.host import elsewhere
     from mcastctl.host.forwarding import Forwarded
     from mcastctl.host.routes import Routing
     from mcastctl.model.endpoint import Endpoint
@@ -116,7 +117,9 @@ def _routes(given: dict[str, Any]) -> "list[Route]":
         return found
 
 
-def _asked(routing: "Routing", one: "Endpoint", ifindex: int | None, source: str | None) -> "Route":
+def _asked(
+    routing: "Routing | elsewhere.Routing", one: "Endpoint", ifindex: int | None, source: str | None
+) -> "Route":
     """Return the route of one group, and the way back to its sender when that is named."""
     if source and family(source) != one.family:
         raise AddressError(
@@ -129,7 +132,9 @@ def _asked(routing: "Routing", one: "Endpoint", ifindex: int | None, source: str
     return route
 
 
-def _joined(routing: "Routing", indexes: list[int], source: str | None) -> "list[Route]":
+def _joined(
+    routing: "Routing | elsewhere.Routing", indexes: list[int], source: str | None
+) -> "list[Route]":
     """Return the routes of what is joined here; a link-local group leaves where it was joined."""
     from mcastctl.host import memberships
 

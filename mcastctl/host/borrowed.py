@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from mcastctl.model.address import family
@@ -24,7 +25,11 @@ _COUNTS = struct.Struct("@II")  # gf_fmode, gf_numsrc of struct group_filter, <l
 _MODES = {0: "exclude", 1: "include"}
 _SOURCES = 64
 """Sources asked for at first; net.ipv4.igmp_max_msf is 10, net.ipv6.mld_max_msf 64."""
-_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class Filter(NamedTuple):
@@ -46,7 +51,7 @@ class Borrowed:
     def __init__(self, pid: int, descriptor: int) -> None:
         pidfd = os.pidfd_open(pid)
         try:
-            copy = _libc.syscall(_PIDFD_GETFD, pidfd, descriptor, 0)
+            copy = _libc().syscall(_PIDFD_GETFD, pidfd, descriptor, 0)
             if copy < 0:
                 raise _error()
         finally:
@@ -88,7 +93,7 @@ class Borrowed:
         """Return address and port it is bound to, (None, 0) for an unbound socket."""
         length = ctypes.c_uint(_STORAGE)
         buffer = ctypes.create_string_buffer(_STORAGE)
-        if _libc.getsockname(self.socket.fileno(), buffer, ctypes.byref(length)) < 0:
+        if _libc().getsockname(self.socket.fileno(), buffer, ctypes.byref(length)) < 0:
             return None, 0
         address = _address(buffer.raw)
         port = int.from_bytes(buffer.raw[2:4])
@@ -132,7 +137,7 @@ class Borrowed:
         buffer = ctypes.create_string_buffer(request, size)
         length = ctypes.c_uint(size)
         number, level = self.socket.fileno(), _LEVEL[family(group)]
-        if _libc.getsockopt(number, level, _MCAST_MSFILTER, buffer, ctypes.byref(length)) < 0:
+        if _libc().getsockopt(number, level, _MCAST_MSFILTER, buffer, ctypes.byref(length)) < 0:
             return None  # EADDRNOTAVAIL: this socket is no member there
         return buffer.raw
 

@@ -7,10 +7,11 @@ RTM_GETMDB (<linux/if_bridge.h>); /sys would show those of another network names
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcastctl.host import netlink
+from mcastctl.host import elsewhere, netlink
 from mcastctl.model.forwarding import Bridge, BridgePort, DatabaseEntry, Querier
 
 _RTM_GETLINK, _RTM_GETMDB = 18, 86
@@ -31,6 +32,8 @@ def read() -> list[Bridge | DatabaseEntry]:
 
     Raises OSError where the kernel cannot be asked.
     """
+    if sys.platform != "linux":
+        raise elsewhere.refuse("show bridges")
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     names = dict(socket.if_nameindex())

@@ -8,9 +8,10 @@ import os
 import re
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from mcastctl.host import knobs, netlink, owners, procnet, sockets
+from mcastctl.host import elsewhere, knobs, netlink, owners, procnet, sockets
 from mcastctl.model.forwarding import (
     Forwarding,
     ForwardingEntry,
@@ -41,6 +42,8 @@ def read() -> list[Forwarded]:
 
     Raises OSError where the kernel cannot be asked at all.
     """
+    if sys.platform != "linux":
+        raise elsewhere.refuse("show what this host forwards")
     names = dict(socket.if_nameindex())
     found: list[Forwarded] = []
     with netlink.Netlink() as connection:

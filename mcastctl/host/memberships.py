@@ -4,15 +4,17 @@
 """
 
 import socket
+import sys
 from collections import defaultdict
 from ipaddress import IPv6Address
 
-from mcastctl.host import knobs, procnet
+from mcastctl.host import elsewhere, knobs, procnet
 from mcastctl.model.address import family
 from mcastctl.model.meaning import ethernet
 from mcastctl.model.membership import (
     GroupMembership,
     SourceCount,
+    bare,
     filtered_by_hardware,
     interface_filter,
     joined_by_kernel,
@@ -21,6 +23,8 @@ from mcastctl.model.membership import (
 
 def memberships() -> list[GroupMembership]:
     """Return the groups joined on every interface, IPv4 before IPv6, without owners."""
+    if sys.platform != "linux":
+        return elsewhere.memberships()
     igmp_text = procnet.read("igmp")
     versions = procnet.igmp_versions(igmp_text)
     joined = procnet.igmp(igmp_text) + procnet.igmp6(procnet.read("igmp6"))
@@ -65,34 +69,13 @@ def memberships() -> list[GroupMembership]:
 
 def link_layer_memberships() -> list[GroupMembership]:
     """Return the link-layer addresses that interfaces take in, whoever asked for them."""
+    names = _names()
     return [
-        bare(one.ifindex, one.address, "link")._replace(
+        bare(names.get(one.ifindex, ""), one.ifindex, one.address, "link")._replace(
             users=one.users, ethernet=one.address, ethernet_filtered=True
         )
         for one in procnet.dev_mcast(procnet.read("dev_mcast"))
     ]
-
-
-def bare(ifindex: int, group: str, kind: str) -> GroupMembership:
-    """Return a membership of which nothing more is known; `kind` is ipv4, ipv6 or link."""
-    return GroupMembership(
-        iface=_names().get(ifindex, f"index {ifindex}"),
-        ifindex=ifindex,
-        family=kind,
-        group=group,
-        mode=None if kind == "link" else "exclude",
-        sources=(),
-        mode_certain=kind == "link",
-        filter=(),
-        users=None,
-        timer_s=None,
-        protocol=None,
-        forced=None,
-        older_querier=None,
-        ethernet=None,
-        ethernet_filtered=None,
-        by_kernel=False,
-    )
 
 
 def _names() -> dict[int, str]:

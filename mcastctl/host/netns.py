@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import re
+import sys
 from pathlib import Path
 
 from mcastctl.model import refusal
@@ -23,6 +24,10 @@ def enter(text: str) -> None:
     The process must have one thread and no sockets. An ordinary user may enter what belongs to
     a user namespace of his own (user_namespaces(7)).
     """
+    if sys.platform != "linux":
+        raise ValueRangeError(
+            f"--netns: {sys.platform} has no network namespaces", hint="leave it out"
+        )
     path = _find(text)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -6,6 +6,7 @@ the address they are bound to speaks: the group itself, or every address. Linux 
 
 import os
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +54,8 @@ class Census(NamedTuple):
 
 def find(memberships: list[GroupMembership]) -> list[GroupMembership]:
     """Return the memberships with their owners, and what could not be read said in notes."""
+    if sys.platform != "linux":
+        return memberships  # their notes say what the system does not tell
     joined = [(one.ifindex, one.group) for one in memberships if one.family != "link"]
     census = take_census(joined)
     names: dict[int, str] = {}

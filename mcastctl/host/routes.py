@@ -7,15 +7,16 @@ The answer is that of `ip route get`; a second question tells which route of whi
 import os
 import socket
 import struct
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from mcastctl.host import links, netlink
+from mcastctl.host import elsewhere, links, netlink
 from mcastctl.model import refusal, rule
 from mcastctl.model.address import family
 from mcastctl.model.link import Link
-from mcastctl.model.route import REFUSING, Reverse, Route, fragile
+from mcastctl.model.route import REFUSING, Reverse, Route, fragile, unanswered
 
 _RTM_GETROUTE, _RTM_GETRULE = 26, 34
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg, <linux/rtnetlink.h>
@@ -141,8 +142,10 @@ class Routing:
         return [_rule(*netlink.decode(fibmsg, message)) for _, message in answers]
 
 
-def open_routing() -> Routing:
+def open_routing() -> "Routing | elsewhere.Routing":
     """Return the routing code, or raise with the remedy where there is none to ask."""
+    if sys.platform != "linux":
+        return elsewhere.Routing()
     with netlink.naming("ask the kernel for routes"):
         return Routing()
 
@@ -212,23 +215,8 @@ def _refused(group: str, iface: str | None, source: str | None, error: OSError) 
         reason = f"a route or rule of type {kind} refuses the group: {cause}"
     else:
         reason = f"no route leads to the group: {cause}"
-    return Route(
-        group=group,
-        iface=None,
-        ifindex=None,
-        source=None,
-        gateway=None,
-        route_type=kind,
-        table=None,
-        rule=None,
-        prefix=None,
-        protocol=None,
-        metric=None,
-        asked_iface=iface,
-        asked_source=source,
-        error=name,
-        reason=reason,
-    )
+    route = unanswered(group, iface, source)
+    return route._replace(route_type=kind, error=name, reason=reason)
 
 
 def _reason(found: Route) -> str:

@@ -4,6 +4,7 @@ The kernel announces memberships since Linux 6.14 (RTNLGRP_IPV4_MCADDR); whateve
 the state is read again and compared, so that nothing is told that is not so.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -12,7 +13,7 @@ from mcastctl.host import interfaces, memberships, netlink, owners
 from mcastctl.model.address import family
 from mcastctl.model.interface import Interface, Rates, rates
 from mcastctl.model.limits import Limits
-from mcastctl.model.membership import Change, GroupMembership, Owner, changes
+from mcastctl.model.membership import Change, GroupMembership, Owner, bare, changes
 from mcastctl.model.records import Notice
 from mcastctl.model.stats import Statistics
 
@@ -87,8 +88,8 @@ class Memberships(_Watch):
         """Yield each change until the time is over or a signal comes."""
         try:
             announcements: netlink.Netlink | None = netlink.Netlink(groups=_MCADDR_GROUPS)
-        except OSError:
-            announcements = None  # before Linux 6.14: what is shorter than a look is missed
+        except (OSError, AttributeError):
+            announcements = None  # no netlink, or before Linux 6.14: short ones are missed
         try:
             if announcements is not None:
                 loop.watch(announcements.fileno())
@@ -118,8 +119,9 @@ class Memberships(_Watch):
     ) -> Iterator[Change]:
         ts_ns = time.time_ns()
         passing = [one for one in told if one.key not in known and one.key not in now]
+        names = dict(socket.if_nameindex()) if passing else {}
         for one in passing:  # joined and left again between two looks
-            brief = _passing(one)
+            brief = _passing(one, names.get(one.key[0], ""))
             if self._wanted(brief):
                 self._counts["joined" if one.joined else "left"] += 1
                 yield Change(ts_ns, "joined" if one.joined else "left", brief, None, ())
@@ -146,9 +148,9 @@ def _owned(rows: dict[Key, GroupMembership], keys: set[Key]) -> dict[Key, GroupM
     return {(one.ifindex, one.group): one for one in found}
 
 
-def _passing(one: Announced) -> GroupMembership:
+def _passing(one: Announced, iface: str) -> GroupMembership:
     index, group = one.key
-    return memberships.bare(index, group, f"ipv{family(group)}")._replace(mode=None)
+    return bare(iface, index, group, f"ipv{family(group)}")._replace(mode=None)
 
 
 def parse(messages: list[netlink.Message]) -> list[Announced]:

@@ -73,6 +73,28 @@ class GroupMembership(NamedTuple):
         return fields
 
 
+def bare(iface: str, ifindex: int, group: str, kind: str) -> GroupMembership:
+    """Return a membership of which nothing more is known; `kind` is ipv4, ipv6 or link."""
+    return GroupMembership(
+        iface=iface or f"index {ifindex}",
+        ifindex=ifindex,
+        family=kind,
+        group=group,
+        mode=None if kind == "link" else "exclude",
+        sources=(),
+        mode_certain=kind == "link",
+        filter=(),
+        users=None,
+        timer_s=None,
+        protocol=None,
+        forced=None,
+        older_querier=None,
+        ethernet=None,
+        ethernet_filtered=None,
+        by_kernel=False,
+    )
+
+
 def interface_filter(
     users: int, counts: Sequence[SourceCount]
 ) -> tuple[str, tuple[str, ...], bool]:

@@ -73,6 +73,27 @@ class Route(NamedTuple):
         return fields
 
 
+def unanswered(group: str, iface: str | None, source: str | None) -> Route:
+    """Return the route that is none; fill in what is known of it."""
+    return Route(
+        group=group,
+        iface=None,
+        ifindex=None,
+        source=None,
+        gateway=None,
+        route_type=None,
+        table=None,
+        rule=None,
+        prefix=None,
+        protocol=None,
+        metric=None,
+        asked_iface=iface,
+        asked_source=source,
+        error="ENETUNREACH",
+        reason="no route leads to the group",
+    )
+
+
 REFUSING = {"unreachable", "prohibit", "blackhole"}
 """Types of routes that refuse what they match (ip-route(8))."""
 

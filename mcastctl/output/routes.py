@@ -127,7 +127,7 @@ def _row(route: Route) -> list[str]:
     cells = (
         route.group,
         iface,
-        route.source,
+        route.source if route.leaves else route.route_type or "no route",
         route.gateway,
         route.route_type or "none",
         route.table,
