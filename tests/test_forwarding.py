@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from members import Join, Socket, member
 from streams import Json, check_schema
-from world import Host, Running, World, need
+from world import Host, Place, Running, World, need
 
 from mcastctl.host import forwarding, netlink
 
@@ -160,6 +163,48 @@ def test_what_smcroute_forwards(world: World, tmp_path: Path) -> None:
     text = r.mcastctl("routes", "--forwarding", check=True).stdout
     assert f"smcrouted[{daemon.pid}]" in text
     assert re.search(r"10\.0\.1\.2 +239\.1\.1\.1 +r0 +r1>3 r2>1 +20 +0 ", text), text
+
+
+FRR = Path("/usr/lib/frr")
+PIM = "".join(f"interface r{number}\n ip pim\n ip igmp\n" for number in range(2))
+
+
+def test_what_frr_forwards(world: World, here: Place) -> None:
+    """FRR changes to a user of its own, which the user namespace of a world does not have."""
+    if os.geteuid() != 0:
+        pytest.skip("FRR needs root to change to its own user")
+    need("vtysh")
+    r = router(world)
+    with tempfile.TemporaryDirectory(prefix="mcastctl-frr-") as name:  # short: it holds sockets
+        folder = Path(name)
+        shutil.chown(folder, "frr", "frr")
+        daemons = []
+        for daemon, text in (("zebra", ""), ("pimd", PIM)):
+            (folder / f"{daemon}.conf").write_text(text)
+            command = [FRR / daemon, "-u", "frr", "-g", "frr", "-f", folder / f"{daemon}.conf"]
+            command += ["-i", folder / f"{daemon}.pid", "-z", folder / "api"]
+            command += ["--vty_socket", folder, "-P", "0"]
+            inside = ["nsenter", f"--net=/proc/{r.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
+            daemons.append(here.popen([*inside, *command]))
+            until((folder / ("api" if daemon == "zebra" else "pimd.vty")).exists)
+        until(lambda: "r1" in r.proc("ip_mr_vif"), 30)
+        b = world._hosts["b"]
+        member(b, Socket((Join("232.1.1.1", b.ifindex(), "include", ("10.0.1.2",)),)))
+        until(lambda: bool(mroutes(r)), 30)
+        wire.inject(world._hosts["a"], [wire.udp("10.0.1.2", 9, "232.1.1.1", 9, bytes(50))] * 9)
+        until(lambda: any(one[5] == 9 for one in mroutes(r)))
+        found = show(r, "--forwarding")
+        assert ours(found) == mroutes(r)
+        (entry,) = found["forwarding_entry"]
+        assert (entry["source"], entry["group"], entry["iface"]) == ("10.0.1.2", "232.1.1.1", "r0")
+        assert [oif["iface"] for oif in entry["oifs"]] == ["r1"]
+        kinds = {one["iface"]: one["kind"] for one in found["forwarding_interface"]}
+        assert kinds == {"pimreg": "register", "r0": "physical", "r1": "physical"}
+        seen = here.mcastctl("routes", "--forwarding", "--netns", str(r.pid), "-j", check=True)
+        holders = json.loads(seen.stdout)[0]["holders"]
+        assert {(one["name"], one["pid"]) for one in holders} == {("pimd", daemons[1].pid)}
+        for one in reversed(daemons):
+            one.stop()
 
 
 def test_registers_dead_ends_and_wrong_interfaces(world: World) -> None:
