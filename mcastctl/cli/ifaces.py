@@ -43,6 +43,7 @@ def command(**given: Any) -> int:
     from mcastctl.output import snapshot
 
     name = options.snapshot_format(given["output"], given["as_json"], ("index",))
+    options.refuse_timeout(given, "live")
     options.enter_netns(given["netns"])
     if given["live"]:
         return _live(given, name)

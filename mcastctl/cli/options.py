@@ -226,6 +226,14 @@ def enter_netns(text: str | None) -> None:
         namespaces.enter(text)
 
 
+def refuse_timeout(given: dict[str, Any], switch: str) -> None:
+    """Refuse -T where nothing runs that it could end: without `switch`."""
+    if given["timeout"] is not None and not given[switch]:
+        raise ValueRangeError(
+            f"-T ends --{switch}, which was not asked for", hint=f"add --{switch}, or leave -T out"
+        )
+
+
 def complete(
     endpoints: tuple[Endpoint, ...] | list[Endpoint],
     *,

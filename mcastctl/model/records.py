@@ -4,11 +4,9 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from mcastctl.model.interface import Rates
 from mcastctl.model.mark import NO_MARK, Mark
-from mcastctl.model.membership import Change
 
 SCHEMA = 1
 
@@ -219,5 +217,12 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-Record = Start | Membership | Datagram | Reply | Notice | Report | Change | Rates
+class Observed(Protocol):
+    """What a watch of this host yields: a change of a membership, rates of an interface."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+
+
+Record = Start | Membership | Datagram | Reply | Notice | Report | Observed
 """Anything a stream prints."""

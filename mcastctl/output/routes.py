@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mcastctl.model.address import keeps_zone
 from mcastctl.model.meaning import Meaning
-from mcastctl.model.route import Remark, Reverse, Route
+from mcastctl.model.route import Reverse, Route
 from mcastctl.output import color, stream, tables
 from mcastctl.output.escape import escape
 
@@ -33,10 +33,8 @@ class Page:
             return
         rows = [_row(one) for one in found]
         stream.say(tables.render(HEADINGS, rows, spare=_SPARE, color=self._color))
-        told: dict[Remark, None] = dict.fromkeys(
-            warning for one in found for warning in one.warnings
-        )
-        for code, text, hint in told:
+        told = {text: (code, hint) for one in reversed(found) for code, text, hint in one.warnings}
+        for text, (code, hint) in reversed(told.items()):  # each once, with its first remedy
             stream.notice(f"warning: {code}: {escape(text)}; {escape(hint)}")
 
     def _page(self, route: Route) -> list[str]:
