@@ -283,6 +283,45 @@ def test_a_thousand_memberships_in_a_second(pair: Pair) -> None:
             assert {owner["pid"] for (owner,) in owners} == {running.pid}
 
 
+EVIL = """
+import ctypes, signal, socket, struct, sys
+ctypes.CDLL(None).prctl(15, b"ev\\x1b[31m\\xff il")  # PR_SET_NAME
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(0, 35, struct.pack("@4s4si", bytes([239, 1, 1, 1]), b"", int(sys.argv[1])))
+print("joined", flush=True)
+signal.pause()
+"""
+
+
+def test_strange_names_do_no_harm(world: World) -> None:
+    a = world.host("a")
+    names = ["\udcff\udcfe", "e\x1b[31mX", "\u202ebidi", "x\x1cy", "-j"]
+    for number, name in enumerate(names):
+        a.run(["ip", "link", "add", "name", name, "type", "veth", "peer", "name", f"p{number}"])
+        a.run(["ip", "link", "set", "dev", name, "up"])
+        a.run(["ip", "addr", "add", f"10.0.{number}.1/24", "dev", name])
+    a.run(["ip", "link", "add", "name", "br\x1b[0m", "type", "bridge"])
+    a.run(["ip", "link", "set", "p0", "master", "br\x1b[0m"])
+    index = show_interfaces(a)["e\x1b[31mX"]
+    a.popen([sys.executable, "-c", EVIL, str(index)]).wait_stdout("joined")
+    for args in (["groups"], ["routes"], ["ifaces"], ["routes", "--bridge", "--forwarding"]):
+        outcome = a.mcastctl(*args)
+        assert outcome.returncode == 0, outcome
+        shown = (outcome.stdout + outcome.stderr).replace("\n", "")
+        assert shown.isprintable(), args
+    text = a.mcastctl("groups", "239.1.1.1").stdout
+    assert "ev\\x1b[31m" in text
+    assert "e\\x1b[31mX" in text
+    for name in names:
+        for command in (["groups"], ["routes", "239.1.1.1"]):
+            assert a.mcastctl(*command, "-i", name).returncode == 0, (command, name)
+
+
+def show_interfaces(host: Host) -> dict[str, int]:
+    found = json.loads(host.mcastctl("ifaces", "-j").stdout)
+    return {one["name"]: one["index"] for one in found}
+
+
 # --- text of /proc that is not what it should be
 
 IGMP = (

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from conftest import Pair
+from members import Join, Socket, member
 from streams import Json, check_schema
 from world import Host, Place, World
 
@@ -18,6 +21,7 @@ from mcastctl.model import address, meaning, registry, rule
 from mcastctl.model.link import Link, LinkAddress
 from mcastctl.model.route import Route, fragile
 
+ROOT = Path(__file__).parent.parent
 SEED = 20_261_121
 CASES = 200
 
@@ -268,6 +272,33 @@ def test_without_groups_all_joined_ones(pair: Pair) -> None:
     assert {("239.1.1.1", None), ("ff15::9", None), ("224.0.0.1", None)} < found
     assert {("ff02::1", "a0"), ("ff02::1", "lo")} < found
     assert {one["asked_iface"] for one in ask(a, "-i", "a0")} == {"a0"}
+
+
+ACCEPTS = """
+import sys
+from mcastctl.host import routes
+with routes.open_routing() as routing:
+    group, index, *sources = sys.argv[1:]
+    print(*(routing.accepts(group, source, int(index)) for source in sources))
+"""
+
+
+def test_the_kernel_tells_whether_it_would_take_a_datagram_in(pair: Pair) -> None:
+    a = pair.a
+    index = a.ifindex()
+
+    def accepts(group: str, *sources: str) -> list[str]:
+        words = [sys.executable, "-c", ACCEPTS, group, str(index), *sources]
+        return a.run(words, cwd=ROOT).stdout.split()
+
+    assert accepts("239.1.1.1", "10.0.1.2") == ["False"]
+    member(a, Socket((Join("239.1.1.1", index),)))
+    assert accepts("239.1.1.1", "10.0.1.2") == ["True"]
+    member(a, Socket((Join("232.1.1.1", index, "include", ("10.0.1.2",)),)))
+    assert accepts("232.1.1.1", "10.0.1.2", "10.0.1.3") == ["True", "False"]
+    a.sysctl("net.ipv4.conf.a0.rp_filter", 1)
+    assert accepts("239.1.1.1", "10.0.1.2", "9.9.9.9") == ["True", "False"]
+    assert accepts("ff15::1", "fd00:1::2") == ["None"]
 
 
 def test_text(pair: Pair) -> None:

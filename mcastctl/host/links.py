@@ -31,9 +31,11 @@ def links(connection: netlink.Netlink) -> dict[int, Link]:
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
     found = {}
+    names = dict(socket.if_nameindex())  # as Python spells what is no UTF-8
     for _, message in connection.dump(_RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0)):
         fields, attributes = netlink.decode(ifinfmsg, message)
-        found[fields["index"]] = _link(fields, attributes)
+        link = _link(fields, attributes)
+        found[link.ifindex] = link._replace(name=names.get(link.ifindex, link.name))
     for index, address in _addresses(connection):
         if index in found:
             one = found[index]
