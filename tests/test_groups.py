@@ -6,8 +6,8 @@ import json
 import os
 import random
 import re
+import socket
 import sys
-import time
 from collections import Counter
 from typing import Any
 
@@ -273,11 +273,13 @@ def test_a_thousand_memberships_in_a_second(pair: Pair) -> None:
     ]
     running, _ = member(a, *sockets_)
     for privileged in (True, False):
-        began = time.monotonic()
+        before = os.times()
         found = show(a, privileged=privileged)
-        took = time.monotonic() - began
+        after = os.times()
         assert len(found) >= 1000
-        assert took < 5, took  # a loaded machine; below a second on an idle one
+        # Its own time, whatever else this machine does: 0.2 s and the same again for the kernel's.
+        took = sum(after[2:4]) - sum(before[2:4])
+        assert took < 1, took
         if privileged:
             owners = [one["owners"] for one in found if one["group"].startswith("239.7.")]
             assert {owner["pid"] for (owner,) in owners} == {running.pid}
@@ -379,6 +381,36 @@ def test_other_texts() -> None:
         768,
     )
     assert one.wildcard
+
+
+def test_sockets_as_sock_diag_has_them() -> None:
+    """Sockets of this process on loopback; nothing is sent."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six,
+    ):
+        four.bind(("127.0.0.1", 0))
+        four.connect(("127.0.0.1", 9))
+        four.setsockopt(socket.IPPROTO_IP, 49, 0)  # IP_MULTICAST_ALL
+        four.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        six.bind(("::", 0))
+        found = sockets.bound()
+        one = found[os.fstat(four.fileno()).st_ino]
+        assert (one.local, one.port) == four.getsockname()
+        assert (one.remote, one.remote_port, one.wildcard) == ("127.0.0.1", 9, False)
+        assert (one.multicast_all, one.multicast_loop, one.option_bytes) == (False, False, 0)
+        four.setsockopt(socket.IPPROTO_IP, 49, 1)
+        assert sockets.bound()[one.inode].multicast_all is True
+        other = found[os.fstat(six.fileno()).st_ino]
+        assert (other.protocol, other.wildcard, other.v6only) == ("udp6", True, True)
+        assert other.multicast_all is None
+
+
+@given(st.binary(min_size=88, max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_no_answer_of_sock_diag_raises(message: bytes) -> None:
+    sockets.detail(message)
 
 
 PARSERS = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -350,11 +350,13 @@ def test_bad_questions(pair: Pair, args: list[str]) -> None:
 def test_an_ordinary_user_asks_a_thousand_groups_in_a_second(pair: Pair) -> None:
     a = pair.a
     a.ip("route add default via 10.0.1.2")
-    began = time.monotonic()
-    outcome = a.mcastctl("routes", "239.1.0.0+999", "-j", privileged=False, check=True)
-    took = time.monotonic() - began
+    before = os.times()
+    words = ["routes", "239.1.0.0+999", "-j"]
+    outcome = a.mcastctl(*words, privileged=False, check=True, timeout=60)
+    after = os.times()
     assert len(json.loads(outcome.stdout)) == 1000
-    assert took < 5  # a loaded machine; 0.6 s on an idle one
+    took = sum(after[2:4]) - sum(before[2:4])  # its own time; 0.45 s on an idle machine
+    assert took < 1.5, took
 
 
 # --- what a number means
