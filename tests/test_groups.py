@@ -402,6 +402,10 @@ def test_sockets_as_sock_diag_has_them() -> None:
         assert (one.multicast_all, one.multicast_loop, one.option_bytes) == (False, False, 0)
         four.setsockopt(socket.IPPROTO_IP, 49, 1)
         assert sockets.bound()[one.inode].multicast_all is True
+        with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+            others = sockets.of_other_kinds()
+            assert {os.fstat(one.fileno()).st_ino for one in (unix, tcp)} <= others
+        assert not others & found.keys()
         other = found[os.fstat(six.fileno()).st_ino]
         assert (other.protocol, other.wildcard, other.v6only) == ("udp6", True, True)
         assert other.multicast_all is None

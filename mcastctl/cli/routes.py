@@ -1,7 +1,7 @@
 """`mcastctl routes`: where groups leave, and what this host forwards."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mcastctl.host.routes import Routing
     from mcastctl.model.endpoint import Endpoint
     from mcastctl.model.route import Route
+
+T = TypeVar("T")
 
 EXAMPLES = """
 mcastctl routes 239.1.1.1                   interface, source, table, scope, TTL
@@ -68,35 +70,27 @@ def command(**given: Any) -> int:
     return NO if asked and not all(one.leaves for one in routes) else YES
 
 
-def _wanted(given: dict[str, Any]) -> set[str]:
-    return {single.group for one in given["groups"] for single in one.expand()}
-
-
 def _forwarding(given: dict[str, Any]) -> "list[Forwarded]":
     """Return what is forwarded; only the entries of the groups named."""
     from mcastctl.host import forwarding, netlink
 
-    groups = _wanted(given)
     with netlink.naming("ask the kernel what it forwards"):
-        found = forwarding.read()
-    return [
-        one
-        for one in found
-        if not groups or not isinstance(one, ForwardingEntry) or one.group in groups
-    ]
+        return _of_groups(given, forwarding.read())
 
 
 def _bridges(given: dict[str, Any]) -> "list[Bridge | DatabaseEntry]":
     """Return the bridges; only the entries of the groups named."""
     from mcastctl.host import bridges, netlink
 
-    groups = _wanted(given)
     with netlink.naming("ask the kernel for its bridges"):
-        found = bridges.read()
+        return _of_groups(given, bridges.read())
+
+
+def _of_groups(given: dict[str, Any], found: list[T]) -> list[T]:
+    groups = {single.group for one in given["groups"] for single in one.expand()}
+    entries = (ForwardingEntry, DatabaseEntry)
     return [
-        one
-        for one in found
-        if not groups or not isinstance(one, DatabaseEntry) or one.group in groups
+        one for one in found if not groups or not isinstance(one, entries) or one.group in groups
     ]
 
 

@@ -69,36 +69,26 @@ def find(memberships: list[GroupMembership]) -> list[GroupMembership]:
 def take_census(joined: list[tuple[int, str]]) -> Census:
     """Look at every process's sockets and ask each about the (interface, group)s joined."""
     seen, complete = _open_sockets()
-    bound = sockets.bound()
+    bound, others = sockets.bound(), sockets.of_other_kinds()
     here = borrowed.own_cookie()
-    own_namespace = _namespace("self")
     held: dict[int, Holding | None] = {}
-    foreign: dict[int, bool] = {}
     for one in seen:
-        if held.get(one.inode) is not None:
-            continue
         known = bound.get(one.inode)
+        if held.get(one.inode) is not None or one.inode in others:
+            continue
         if known is not None and known.option_bytes == 0:
             held[one.inode] = Holding(known.protocol, known.local, known.port, ())
             continue
-        if known is None:  # unbound, of another kind, or of another network namespace
-            if one.pid not in foreign:
-                namespace = _namespace(str(one.pid))
-                foreign[one.pid] = None not in (namespace, own_namespace) and (
-                    namespace != own_namespace
-                )
-            if foreign[one.pid] and here is None:
-                continue
+        if known is None and here is None and not _shares_namespace(one.pid):
+            continue  # unbound or elsewhere: before Linux 5.14 the socket does not tell
         try:
             with Borrowed(one.pid, one.fd) as copy:
-                holding = _ask(copy, joined, here, known)
+                held[one.inode] = _ask(copy, joined, here, known)
         except PermissionError:
             if known is not None:
                 held.setdefault(one.inode, None)
-            continue
         except OSError:
             continue  # the process or its socket is gone, or this kernel cannot duplicate
-        held[one.inode] = holding
     return Census(seen, held, bound, complete)
 
 
@@ -260,11 +250,13 @@ def _descriptors(pid: int) -> list[OpenSocket]:
     return found
 
 
-def _namespace(process: str) -> str | None:
+def _shares_namespace(pid: int) -> bool:
+    """Tell whether a process is in this network namespace; yes where that cannot be seen."""
     try:
-        return str((_PROC / process / "ns" / "net").readlink())
+        theirs, ours = ((_PROC / one / "ns" / "net").readlink() for one in (str(pid), "self"))
     except OSError:
-        return None
+        return True
+    return theirs == ours
 
 
 def _name(pid: int, names: dict[int, str]) -> str:

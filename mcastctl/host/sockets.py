@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from mcastctl.host import netlink, procnet
 
 _FILES = ("udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6")
+_OTHERS = {"tcp": 9, "tcp6": 9, "unix": 6, "netlink": 9, "packet": 8}
+"""Files of other sockets, and the column of the inode in them."""
 _LINE = re.compile(
     r"\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) "
     r"([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) [0-9A-F]{2} "
@@ -65,6 +67,18 @@ def bound() -> dict[int, BoundSocket]:
     for inode, told in _details():
         if inode in found:
             found[inode] = found[inode]._replace(**told)
+    return found
+
+
+def of_other_kinds() -> set[int]:
+    """Return the inodes of sockets that cannot join IP groups: TCP, Unix, netlink, packet."""
+    found = set()
+    for name, column in _OTHERS.items():
+        for line in procnet.read(name).split("\n"):
+            words = line.split()
+            word = words[column] if len(words) > column else ""
+            if word.isascii() and word.isdigit() and len(word) < 20:
+                found.add(int(word))
     return found
 
 
