@@ -121,6 +121,7 @@ def crossroads(world: World) -> Host:
         "rule add to 239.12.0.0/16 prohibit pref 103",
         "rule add from 10.0.2.1 table 77 pref 104",
         "rule add oif a1 to 239.13.0.0/16 table 77 pref 105",
+        "rule add to 239.14.0.0/16 unreachable pref 108",
         "rule add not to 224.0.0.0/4 table 79 pref 106",
         "rule add fwmark 7 table 79 pref 107",
     )
@@ -212,10 +213,11 @@ def test_the_rule_the_table_and_the_route_that_matched(world: World) -> None:
     assert (one["rule"], one["table"], one["prefix"]) == (None, None, None)
     assert one["reason"] == "10.0.2.1 decides: the kernel asked no routing table"
     kinds = {"239.3.1.1": "unreachable", "239.4.1.1": "prohibit", "239.5.1.1": "blackhole"}
-    kinds |= {"239.12.1.1": "prohibit", "ff15:3::1": "unreachable"}
+    kinds |= {"239.12.1.1": "prohibit", "ff15:3::1": "unreachable", "239.14.1.1": "unreachable"}
     for one in ask(a, *kinds, status=1):
         assert (one["route_type"], one["iface"]) == (kinds[one["group"]], None)
         assert one["error"]
+        assert one["rule"] == (108 if one["group"] == "239.14.1.1" else None)
 
 
 def test_what_is_fragile(world: World) -> None:

@@ -4,6 +4,7 @@ The answer is that of `ip route get`; a second question tells which route of whi
 (RTM_F_FIB_MATCH). Linux only; other systems are asked in `host.elsewhere`.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -51,12 +52,14 @@ class Routing:
         """Return where `group` leaves, by the interface given or from the source given."""
         asked = self._name(ifindex)
         question = _question(group, ifindex, source)
+        flow = rule.Flow(group, source, asked, os.getuid())
         try:
             fields, told = self._ask(group, question, _LOOKUP_TABLE)
         except OSError as error:
-            return _refused(group, asked, source, error)
+            refused = _refused(group, asked, source, error)
+            by = rule.rejecting(self._rules[family(group)], flow)
+            return _by_rule(refused, by) if by and error.errno == errno.ENETUNREACH else refused
         table = told.get("RTA_TABLE", fields["table"])
-        flow = rule.Flow(group, source, asked, os.getuid())
         led = rule.leading_to(self._rules[family(group)], table, flow) if table else None
         matched: tuple[str | None, dict[str, Any]] = (None, {})
         if table:
@@ -217,6 +220,12 @@ def _refused(group: str, iface: str | None, source: str | None, error: OSError) 
         reason = f"no route leads to the group: {cause}"
     route = unanswered(group, iface, source)
     return route._replace(route_type=kind, error=name, reason=reason)
+
+
+def _by_rule(refused: Route, by: rule.Rule) -> Route:
+    """Return the route refused by a rule: routes of that type answer EHOSTUNREACH instead."""
+    reason = f"rule {by.priority} calls the group unreachable"
+    return refused._replace(route_type="unreachable", rule=by.priority, reason=reason)
 
 
 def _reason(found: Route) -> str:

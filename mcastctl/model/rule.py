@@ -52,8 +52,16 @@ def matches(rule: Rule, flow: Flow) -> bool:
 
 def leading_to(rules: list[Rule], table: int, flow: Flow) -> Rule | None:
     """Return the first rule that selects the flow and names the table that answered."""
-    for rule in sorted(rules):
+    for rule in sorted(rules, key=lambda one: one.priority):
         if rule.action == "table" and rule.table == table and matches(rule, flow):
+            return rule
+    return None
+
+
+def rejecting(rules: list[Rule], flow: Flow) -> Rule | None:
+    """Return the first rule that calls the flow unreachable; a route would say so otherwise."""
+    for rule in sorted(rules, key=lambda one: one.priority):
+        if rule.action == "unreachable" and matches(rule, flow):
             return rule
     return None
 
