@@ -4,9 +4,13 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mcastctl.model.mark import NO_MARK, Mark
+
+if TYPE_CHECKING:  # send and listen start without them
+    from mcastctl.model.interface import Rates
+    from mcastctl.model.membership import Change
 
 SCHEMA = 1
 
@@ -217,12 +221,5 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-class Observed(Protocol):
-    """What a watch of this host yields: a change of a membership, rates of an interface."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON form."""
-
-
-Record = Start | Membership | Datagram | Reply | Notice | Report | Observed
+Record: TypeAlias = "Start | Membership | Datagram | Reply | Notice | Report | Change | Rates"
 """Anything a stream prints."""

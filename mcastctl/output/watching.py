@@ -1,7 +1,7 @@
 """Changes of this host to lines: joins and leaves, rates; data goes to standard output."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mcastctl.model.interface import Rates as InterfaceRates
 from mcastctl.model.membership import Change
@@ -10,6 +10,9 @@ from mcastctl.output import sinks, stream
 from mcastctl.output.escape import escape
 from mcastctl.output.groups import holder, source_filter
 from mcastctl.output.text import clock, scaled
+
+if TYPE_CHECKING:
+    from mcastctl.model.run import Run
 
 
 class Words(Protocol):
@@ -29,7 +32,7 @@ class Lines(sinks.Sink):
         super().__init__(quiet=quiet, verbose=verbose)
         self._words = words
 
-    def write(self, record: Record | Any) -> None:
+    def write(self, record: "Record | Run") -> None:
         """Take one record."""
         if isinstance(record, Start | Notice):
             super().write(record)
@@ -37,7 +40,7 @@ class Lines(sinks.Sink):
             self.out.flush()
             if self.quiet < 2:
                 stream.notice(self._words.end(record.fields))
-        elif not self.quiet:
+        elif isinstance(record, Change | InterfaceRates) and not self.quiet:
             self.out.write(self._words.line(record).encode(errors="backslashreplace") + b"\n")
 
 
