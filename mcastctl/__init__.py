@@ -6,7 +6,7 @@ The package is eight rooms off one corridor; a datagram walks
     cli      what the user types        one file per subcommand
     model    what things are            pure values and rules, no I/O, no clock
     net      sockets that move data     options, sender, receiver, responder, loop
-    host     what the host says         interfaces and kernel knobs
+    host     what the host says         interfaces, routes, memberships, kernel knobs
     decode   bytes -> meaning           RTP, MPEG-TS
     doctor   facts -> findings          the self-test
     output   records -> people          text, JSON lines, hex, raw, tables

@@ -18,10 +18,10 @@ import psutil
 import pytest
 import wire
 from conftest import Pair
-from streams import Json, check_schema
+from streams import Json, Stream, check_schema
 from world import Host, Place, World, need
 
-from mcastctl.host import interfaces, knobs
+from mcastctl.host import interfaces, knobs, procnet
 
 LONG = "2001:db8:1:2:a8bb:ccff:fedd:eeff"
 
@@ -93,7 +93,7 @@ def test_every_key_is_what_the_kernel_says(world: World) -> None:
     text = a.mcastctl("ifaces").stdout
     states = {line.split()[1]: line.split()[2] for line in text.splitlines()[1:]}
     assert states["a0"] == "up,carrier,multicast"
-    assert states["a1"] == "up,multicast"
+    assert states["a1"] == "up,no-carrier,multicast"
     assert states["a2"] == "down,multicast"
     assert states["t0"] == "down,multicast,point-to-point"
 
@@ -111,7 +111,10 @@ def test_counters(pair: Pair) -> None:
         before, now, after = kernel(host, "-s"), show(host), kernel(host, "-s")
         for name, one in now.items():
             expected = {f"{way}_{word}" for way in ("rx", "tx") for word in names}
+            expected |= {"rx_multicast", "ip6_in_multicast", "ip6_out_multicast"}
             assert set(one["counters"]) == expected
+            low, high = (each[name]["stats64"]["rx"]["multicast"] for each in (before, after))
+            assert low <= one["counters"]["rx_multicast"] <= high
             for way in ("rx", "tx"):
                 for word in names:
                     low, high = (each[name]["stats64"][way][word] for each in (before, after))
@@ -154,6 +157,87 @@ def test_knobs(pair: Pair) -> None:
     assert (one["rp_filter"], one["mld_version"]) == (2, 1)
 
 
+def test_kinds_masters_and_states_of_addresses(world: World) -> None:
+    a = world.host("a")
+    world.link(a, world.host("b"))
+    a.sysctl("net.ipv6.conf.all.accept_dad", 1)
+    a.sysctl("net.ipv6.conf.a0.accept_dad", 1)
+    a.sysctl("net.ipv6.conf.a0.dad_transmits", 100)  # tentative for as long as the test looks
+    a.ip(
+        "link add sw type bridge",
+        "link add name port type veth peer name other",
+        "link set port master sw",
+        "tuntap add vpn0 mode tun",
+        "tuntap add tap0 mode tap",
+        "link add mv0 link a0 type macvlan mode bridge",
+        "addr add 2001:db8::1/64 dev a0",
+        "addr add 2001:db8::2/64 dev a0 nodad preferred_lft 0",
+        "addr add 10.0.1.9/24 dev a0",
+    )
+    found = show(a)
+    kinds = {name: one["kind"] for name, one in found.items()}
+    assert kinds == {
+        **{"lo": "loopback", "a0": "veth", "sw": "bridge", "port": "veth", "other": "veth"},
+        **{"vpn0": "vpn", "tap0": "tap", "mv0": "macvlan"},
+    }
+    for name, one in kernel(a, "-d").items():
+        assert found[name]["master"] == one.get("master"), name
+    states = {one["address"]: one["states"] for one in found["a0"]["addresses"]}
+    assert states["2001:db8::1"] == ["tentative"]
+    assert states["2001:db8::2"] == ["deprecated"]
+    assert states["10.0.1.9"] == ["secondary"]
+    assert states["10.0.1.1"] == []
+    text = a.mcastctl("ifaces").stdout
+    assert "2001:db8::1/64(tentative)" in text
+    assert "2001:db8::2/64(deprecated)" in text
+    assert "veth@sw" in text
+    counted = found["a0"]["memberships"]
+    assert counted["ipv4"] + counted["ipv6"] == len(found["a0"]["groups"])
+    assert counted["ipv4"] == sum(":" not in group for group in found["a0"]["groups"]) == 1
+
+
+def test_forwarding_is_seen(world: World) -> None:
+    a = world.host("a")
+    world.link(a, world.host("b"))
+    assert (show(a)["a0"]["mc_forwarding"], show(a)["lo"]["mc_forwarding6"]) == (False, False)
+    script = (
+        "import signal, socket, struct, sys\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 2)\n"
+        "s.setsockopt(0, 200, 1)\n"  # MRT_INIT, then MRT_ADD_VIF
+        "s.setsockopt(0, 202, struct.pack('@HBBIi4s', 0, 8, 1, 0, int(sys.argv[1]), bytes(4)))\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    a.popen([sys.executable, "-c", script, str(a.ifindex())]).wait_stdout("ready")
+    assert (show(a)["a0"]["mc_forwarding"], show(a)["lo"]["mc_forwarding"]) == (True, False)
+
+
+def test_live_rates(pair: Pair) -> None:
+    a, b = pair
+    running = b.start_mcastctl("ifaces", "b0", "--live", "--interval", "500ms", "-j")
+    running.wait_stdout('"interface_rates"')
+    frames = [wire.udp("10.0.1.1", 1, "239.1.1.1", 9, bytes(100))] * 400
+    wire.inject(a, frames)
+    seen = running.stdout.count('"interface_rates"')
+    running.wait_stdout(
+        '"interface_rates"', count=seen + 2
+    )  # the second began after the last frame
+    running.signal(2)
+    stream = Stream.of(running.finish())
+    rates = stream.all("interface_rates")
+    assert {one["name"] for one in rates} == {"b0"}
+    passed = sum(one["rx_packets_per_s"] * one["elapsed_s"] for one in rates)
+    assert 400 <= round(passed) < 450  # and what the hosts say of themselves
+    assert sum(one["rx_bits_per_s"] * one["elapsed_s"] for one in rates) >= 400 * 142 * 8
+    assert stream.status == -2
+    text = b.mcastctl("ifaces", "b0", "--live", "--interval", "200ms", "-T", "2s", check=True)
+    assert 1 <= len(text.stdout.splitlines()) <= 10
+    assert re.search(r" b0 in \d+ packets/s \(\d+ to groups\) ", text.stdout)
+    for args in (["--interval", "0"], ["-o", "index"]):
+        outcome = b.mcastctl("ifaces", "--live", *args)
+        assert (outcome.returncode, len(outcome.stderr.splitlines())) == (2, 2)
+
+
 # --- which, and how they are shown
 
 
@@ -192,7 +276,7 @@ def test_formats(pair: Pair) -> None:
     check_schema(lines)
     assert [one["name"] for one in lines] == ["lo", "a0"]
     assert [one["index"] for one in lines] == [one["index"] for one in show(a).values()]
-    for options in (["-o", "hex"], ["-j", "-o", "index"]):
+    for options in (["-o", "hex"], ["-j", "-o", "index"], ["-T", "5s"]):
         outcome = a.mcastctl("ifaces", *options)
         assert (outcome.returncode, outcome.stdout) == (2, "")
         assert len(outcome.stderr.splitlines()) == 2
@@ -205,11 +289,11 @@ def test_a_pipe_gets_everything_however_narrow(pair: Pair) -> None:
     a.ip(*(f"addr add {one}/64 dev a0 nodad" for one in more))
     outcome = a.mcastctl("ifaces", env={"COLUMNS": "20", "TERM": "xterm", "FORCE_COLOR": "1"})
     heading, *lines = outcome.stdout.splitlines()
-    columns = "INDEX NAME STATE MTU MAC IGMP MLD RP_FILTER ADDRESSES"
+    columns = "INDEX NAME STATE MTU MAC IGMP MLD RP_FILTER KIND GROUPS ADDRESSES"
     assert heading.split() == columns.split()
     assert len(lines) == 2
     wanted = [*(f"{one}/64" for one in more), "10.0.1.1/24", f"{a.lladdr()}%a0/64", "fd00:1::1/64"]
-    assert sorted(lines[1].split()[8:]) == sorted(wanted)
+    assert sorted(lines[1].split()[10:]) == sorted(wanted)
     assert lines[1].split()[4] == a.link()["address"]
     assert "\x1b" not in outcome.stdout
 
@@ -302,8 +386,7 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Only the interfaces of this machine are looked at, nothing is sent."""
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     monkeypatch.setattr(knobs, "_SYSCTL", tmp_path / "sys")
-    monkeypatch.setattr(knobs, "_IGMP", tmp_path / "igmp")
-    assert knobs.igmp_versions() == {}
+    monkeypatch.setattr(procnet, "ROOT", tmp_path)
     assert knobs.mld_version("lo") is knobs.rp_filter("lo") is None
     found = {one.name: one for one in interfaces.interfaces()}
     lo = found["lo"]
@@ -311,23 +394,8 @@ def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "127.0.0.1" in [one.address for one in lo.addresses]
     assert {lo.mtu, lo.up, lo.carrier, lo.multicast, lo.loopback, lo.point_to_point} == {None}
     assert {lo.igmp_version, lo.mld_version, lo.rp_filter} == {None}
-    assert lo.counters == {}
+    assert set(lo.counters) <= {"rx_multicast"}  # that comes by netlink
     assert json.loads(json.dumps(lo.to_dict()))["rp_filter"] is None
-
-
-def test_igmp_text() -> None:
-    text = (
-        "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
-        "1\tlo        :     1      V3\n"
-        "\t\t\t\t010000E0     1 0:00000000\t\t0\n"
-        "12\ta0        :     2      V2\n"
-        "13\tenp0s31f6u1u2d3:   1      V1\n"
-        "14\tbad       :     1      V9\n"
-        "garbage\n"
-        "15\tcut       :\n"
-    )
-    assert knobs.parse_igmp(text) == {"lo": 3, "a0": 2, "enp0s31f6u1u2d3": 1}
-    assert knobs.parse_igmp("") == {}
 
 
 def test_settings_that_are_no_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

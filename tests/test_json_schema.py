@@ -13,6 +13,7 @@ from conftest import Pair, reason_without_world
 from streams import Json, Stream, check_schema, inject
 from world import Host, World
 
+from mcastctl.model import forwarding as model
 from mcastctl.model.records import Membership
 
 pytestmark = pytest.mark.netns
@@ -30,6 +31,18 @@ PROMISED = {
     "notice": "type ts level code text hint",
     "interface": "type name index mtu mac up carrier multicast loopback point_to_point addresses "
     "igmp_version mld_version rp_filter counters",
+    "interface_rates": "type ts name ifindex elapsed_s rx_packets_per_s rx_bits_per_s "
+    "rx_multicast_per_s tx_packets_per_s tx_bits_per_s",
+    "route": "type group family iface ifindex source gateway route_type table scope reason",
+    "membership": "type iface ifindex family group mode sources users timer_s owners",
+    "forwarding": "type family mc_forwarding interfaces holders entries unresolved",
+    "forwarding_interface": "type family table vif iface ifindex kind packets_in bytes_in "
+    "packets_out bytes_out",
+    "forwarding_entry": "type family table source group iface ifindex oifs state packets bytes "
+    "wrong_iif idle_s",
+    "bridge": "type iface ifindex snooping querier queriers igmp_version mld_version ports "
+    "router_ports",
+    "mdb": "type bridge port group source vlan state flags timer_s",
     "finding": "type id severity title evidence hint where",
 }
 STREAM = "src sport dst dport packets bytes lost duplicates reordered jitter_ms first_seq last_seq"
@@ -70,6 +83,13 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
     snapshot = json.loads(a.mcastctl("ifaces", "-j").stdout)
     check_schema(snapshot)
     found["interface"] = snapshot[-1]
+    for kind, command in (("route", ("routes", "239.1.1.1")), ("membership", ("groups",))):
+        snapshot = json.loads(a.mcastctl(*command, "-j").stdout)
+        check_schema(snapshot)
+        found[kind] = snapshot[-1]
+    live = a.mcastctl("ifaces", "a0", "--live", "--interval", "100ms", "-T", "2s", "-j")
+    found["interface_rates"] = Stream.of(live).all("interface_rates")[0]
+    found |= routed()
     found["finding"] = {
         "type": "finding",
         "id": "no-route",
@@ -80,6 +100,26 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
         "where": "host",
     }
     return found
+
+
+def routed() -> dict[str, Json]:
+    """Records of what a host forwards and its bridges know, as their types print them."""
+    forwarding = model.Forwarding("ipv4", True, ("a0",), (model.Holder(1, "init", 3),), 1, 0)
+    vif = model.ForwardingInterface("ipv4", "default", 0, "a0", 2, "physical", 1, 2, 3, 4)
+    out = (model.Outgoing("a1", 3, 1),)
+    entry = model.ForwardingEntry(
+        *("ipv4", "default", "10.0.1.2", "239.1.1.1", "a0", 2, out, "resolved", 1, 2, 0, 0.5)
+    )
+    port = model.BridgePort("a0", 2, "forwarding", True, "auto", False, False, False)
+    querier = model.Querier("ipv4", "10.0.1.1", "a0", 3.0)
+    bridge = model.Bridge(
+        *("sw", 4, True, False, (querier,), 3, 2, "auto", 125.0, 260.0, 255.0, (port,), ("a0",))
+    )
+    mdb = model.DatabaseEntry(
+        *("sw", 4, "a0", 2, "239.1.1.1", None, None, "temp", (), "exclude", (), 260.0)
+    )
+    records = (forwarding, vif, entry, bridge, mdb)
+    return {str(one.to_dict()["type"]): json.loads(json.dumps(one.to_dict())) for one in records}
 
 
 def test_the_schema_is_the_promise(examples: dict[str, Json]) -> None:
@@ -175,7 +215,13 @@ def test_times_are_seconds_to_the_microsecond(pair: Pair) -> None:
 
 
 def test_the_snapshots(pair: Pair) -> None:
-    for args in (["ifaces", "-j"], ["ifaces", "a0", "-j"], ["doctor", "--self-test", "-j"]):
+    for args in (
+        ["ifaces", "-j"],
+        ["ifaces", "a0", "-j"],
+        ["routes", "-j"],
+        ["groups", "-j"],
+        ["doctor", "--self-test", "-j"],
+    ):
         outcome = pair.a.mcastctl(*args, timeout=30)
         array = json.loads(outcome.stdout)
         assert isinstance(array, list)

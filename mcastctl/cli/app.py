@@ -26,6 +26,8 @@ COMMANDS = {
     "echo": "Answer each request by unicast.",
     "ping": "One request, many answers: who hears a group.",
     "ifaces": "Show the interfaces and their multicast state.",
+    "routes": "Where a group leaves this host, and why.",
+    "groups": "Who on this host has joined what.",
     "doctor": "Check that multicast works on this host.",
 }
 """Each command with its short help, so that `--help` imports none of them."""
@@ -34,8 +36,6 @@ EPILOG = """\b
 Examples:
   mcastctl listen 239.1.1.1:5004                 hear a group
   mcastctl send 239.1.1.1:5004 hello             send to it
-  mcastctl ping 239.1.1.1:5004                   who runs 'echo' there?
-  mcastctl listen '[ff15::42%eth0]:5004' -c 1 -T 5s -q && echo alive
   mcastctl doctor --self-test                    does multicast work here?
 Exit status: 0 yes, 1 no, 2 could not ask. Settings: MCASTCTL_COMMAND_OPTION
 in the environment, [command] of $XDG_CONFIG_HOME/mcastctl/config.toml."""

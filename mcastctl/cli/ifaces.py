@@ -1,17 +1,24 @@
 """`mcastctl ifaces`: interfaces with index, addresses and multicast state."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcastctl.cli import options
 from mcastctl.cli import params as p
-from mcastctl.model.errors import YES
+from mcastctl.model.errors import YES, ValueRangeError
+
+if TYPE_CHECKING:
+    from mcastctl.cli.run import Outcome
+    from mcastctl.host.watching import Rating
+
+SHORTEST_S = 0.1
 
 EXAMPLES = """
 mcastctl ifaces                                  index, state, addresses, IGMP and MLD
 mcastctl ifaces -v                               and the groups joined on each
+mcastctl ifaces --live eth0                      packets, bits and groups a second
 mcastctl ifaces eth0 -o index                    the bare index
 ping ff02::1%$(mcastctl ifaces eth0 -o index)
 mcastctl ifaces -j | jq -r '.[] | select(.multicast and .up) | .name'
@@ -25,6 +32,10 @@ mcastctl ifaces -j | jq -r '.[] | select(.multicast and .up) | .name'
     help="Show the interfaces (all, or by name, index or address) and their multicast state.",
 )
 @click.argument("names", type=p.IFACE, nargs=-1, metavar="[NAME]...")
+@click.option("--live", is_flag=True, help="Show rates until interrupted, or for -T.")
+@click.option("--interval", type=p.TIME, default=1.0, help="How often --live looks.")
+@click.option("-T", "--timeout", type=p.TIME, help="Stop --live after this time.")
+@options.netns
 @options.snapshot("index")
 def command(**given: Any) -> int:
     """Read the interfaces and print them."""
@@ -32,7 +43,33 @@ def command(**given: Any) -> int:
     from mcastctl.output import snapshot
 
     name = options.snapshot_format(given["output"], given["as_json"], ("index",))
-    found = interfaces.select(interfaces.interfaces(), given["names"])
+    options.refuse_timeout(given, "live")
+    options.enter_netns(given["netns"])
+    if given["live"]:
+        return _live(given, name)
+    found = interfaces.select(interfaces.interfaces(brief=name == "index"), given["names"])
     if given["quiet"] < 2:
         snapshot.interfaces(found, name, given["color"], os.environ, verbose=given["verbose"] > 0)
     return YES
+
+
+def _live(given: dict[str, Any], name: str) -> int:
+    """Print rates, look after look."""
+    from mcastctl.cli import run
+    from mcastctl.host import watching as watches
+    from mcastctl.output import watching
+
+    if name == "index" or given["interval"] < SHORTEST_S:
+        raise ValueRangeError(
+            f"--live does not go with {'-o index' if name == 'index' else 'so short an interval'}",
+            hint=f"write --live --interval 1s (at least {SHORTEST_S} s)",
+        )
+    watch = watches.Rating(given["names"], given["interval"], given["timeout"])
+    sink = watching.open_sink(name, watching.Rates(), given)
+    return run.stream("ifaces", list(given["names"]), sink, watch.records, lambda: _outcome(watch))
+
+
+def _outcome(watch: "Rating") -> "Outcome":
+    from mcastctl.cli import run
+
+    return run.Outcome(watch.reason, watch.summary(), YES)

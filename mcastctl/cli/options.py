@@ -213,6 +213,27 @@ egress = bundle(
 )
 
 
+netns = click.option(
+    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
+)
+
+
+def enter_netns(text: str | None) -> None:
+    """Move into the namespace of --netns; call it before anything opens a socket."""
+    if text is not None:
+        from mcastctl.host import netns as namespaces
+
+        namespaces.enter(text)
+
+
+def refuse_timeout(given: dict[str, Any], switch: str) -> None:
+    """Refuse -T where nothing runs that it could end: without `switch`."""
+    if given["timeout"] is not None and not given[switch]:
+        raise ValueRangeError(
+            f"-T ends --{switch}, which was not asked for", hint=f"add --{switch}, or leave -T out"
+        )
+
+
 def complete(
     endpoints: tuple[Endpoint, ...] | list[Endpoint],
     *,

@@ -7,9 +7,10 @@ from typing import Any
 
 import psutil
 
-from mcastctl.host import knobs
+from mcastctl.host import knobs, links, procnet
 from mcastctl.model.errors import InterfaceError
 from mcastctl.model.interface import Address, Interface
+from mcastctl.model.link import Link
 
 _COUNTERS = {
     "packets_recv": "rx_packets",
@@ -21,20 +22,63 @@ _COUNTERS = {
     "dropout": "tx_dropped",
     "errout": "tx_errors",
 }
+_COUNTERS6 = {
+    "Ip6InMcastPkts": "ip6_in_multicast",
+    "Ip6OutMcastPkts": "ip6_out_multicast",
+}
 
 
-def interfaces() -> list[Interface]:
-    """Return all interfaces by index; what cannot be read is None."""
+def interfaces(*, brief: bool = False) -> list[Interface]:
+    """Return all interfaces by index; what cannot be read is None.
+
+    `brief` leaves out what takes a library to ask: kinds, masters, states of addresses.
+    """
     addresses = _or_empty(psutil.net_if_addrs)
     stats = _or_empty(psutil.net_if_stats)
     counters = _or_empty(lambda: psutil.net_io_counters(pernic=True))
-    igmp, groups = knobs.igmp_versions(), knobs.memberships()
-    return [
+    igmp_text = procnet.read("igmp")
+    igmp = procnet.igmp_versions(igmp_text)
+    groups: dict[int, list[str]] = {}
+    for one in procnet.igmp(igmp_text) + procnet.igmp6(procnet.read("igmp6")):
+        groups.setdefault(one.ifindex, []).append(one.group)
+    found = [
         _interface(
             name, index, addresses.get(name, []), stats.get(name), counters.get(name)
-        )._replace(igmp_version=igmp.get(name), groups=tuple(groups.get(name, ())))
+        )._replace(igmp_version=igmp.get(index), groups=tuple(groups.get(index, ())))
         for index, name in sorted(socket.if_nameindex())
     ]
+    known = {} if brief else links.here()
+    return [_completed(one, known) for one in found]
+
+
+def _completed(one: Interface, known: dict[int, Link]) -> Interface:
+    """Return the interface with what rtnetlink adds."""
+    link = known.get(one.ifindex)
+    if link is None:
+        return one
+    master = known.get(link.master or 0)
+    states = {each.address: each.states for each in link.addresses}
+    counted = {} if link.rx_multicast is None else {"rx_multicast": link.rx_multicast}
+    return one._replace(
+        kind="wireless" if links.is_wireless(link) else link.role,
+        master=master.name if master else None,
+        addresses=tuple(
+            each._replace(states=states.get(each.address, ())) for each in one.addresses
+        ),
+        counters=one.counters | counted | _ip6_counters(one.name),
+    )
+
+
+def _ip6_counters(name: str) -> dict[str, int]:
+    """Return the IPv6 multicast counters of an interface (/proc/net/dev_snmp6)."""
+    if "/" in name or name in ("", ".", ".."):
+        return {}
+    pairs = (line.split() for line in procnet.read(f"dev_snmp6/{name}").split("\n"))
+    return {
+        _COUNTERS6[pair[0]]: int(pair[1])
+        for pair in pairs
+        if len(pair) == 2 and pair[0] in _COUNTERS6 and pair[1].isascii() and pair[1].isdigit()
+    }
 
 
 def select(found: list[Interface], names: tuple[str, ...]) -> list[Interface]:
@@ -91,6 +135,8 @@ def _interface(name: str, index: int, addresses: list[Any], stats: Any, counters
         igmp_version=None,
         mld_version=knobs.mld_version(name),
         rp_filter=knobs.rp_filter(name),
+        mc_forwarding=knobs.mc_forwarding(name),
+        mc_forwarding6=knobs.mc_forwarding(name, 6),
         groups=(),
         counters={ours: getattr(counters, theirs) for theirs, ours in _COUNTERS.items()}
         if counters

@@ -4,9 +4,13 @@
 the epoch. Within a schema number keys are only ever added.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mcastctl.model.mark import NO_MARK, Mark
+
+if TYPE_CHECKING:  # send and listen start without them
+    from mcastctl.model.interface import Rates
+    from mcastctl.model.membership import Change
 
 SCHEMA = 1
 
@@ -217,5 +221,5 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-Record = Start | Membership | Datagram | Reply | Notice | Report
+Record: TypeAlias = "Start | Membership | Datagram | Reply | Notice | Report | Change | Rates"
 """Anything a stream prints."""

@@ -119,7 +119,7 @@ class Listening:
         self._started_ns = self._reported_ns = time.monotonic_ns()
         self._reported_drops = 0
 
-    def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator[Record | Run]:
+    def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator["Record | Run"]:
         """Join, then yield memberships, datagrams, interval reports and notices; leave."""
         whole = self._shown or self._children is not None
         self._receivers = receiver.open_all(self._wanted, self._buffer_size, whole=whole)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from mcastctl.model.interface import Interface
 from mcastctl.model.records import Finding
@@ -13,7 +14,11 @@ _MARKS = {"info": "ok", "warning": "skip", "error": "FAIL"}
 _COLORS = {"info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 
 
-def records(found: Sequence[Finding | Interface], name: str) -> None:
+class _Record(Protocol):
+    def to_dict(self) -> dict[str, object]: ...
+
+
+def records(found: Sequence[_Record], name: str) -> None:
     """Print records as one array ('json') or a line each ('jsonl')."""
     rows = [json.dumps(one.to_dict(), allow_nan=False) for one in found]
     text = "\n".join(rows) if name == "jsonl" else "[" + ",\n ".join(rows) + "]"
