@@ -44,6 +44,18 @@ def canonical(text: str, hint: str = GROUP_HINT) -> str:
         raise AddressError(f"'{text}' is not an IP address", hint=hint) from None
 
 
+@lru_cache(maxsize=4096)
+def packed_text(packed: bytes) -> str:
+    """Return the text of 4 or 16 address bytes (RFC 5952; inet_ntop's form of embedded IPv4)."""
+    if len(packed) == 4:
+        return "{}.{}.{}.{}".format(*packed)
+    if packed[:12] == b"\0" * 10 + b"\xff\xff":  # older Pythons print hexadecimal digits
+        return "::ffff:{}.{}.{}.{}".format(*packed[12:])
+    from ipaddress import IPv6Address
+
+    return str(IPv6Address(packed))
+
+
 def family(address: str) -> int:
     """Return 4 or 6 for a canonical address."""
     return 6 if ":" in address else 4

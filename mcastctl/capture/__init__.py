@@ -1,0 +1,1 @@
+"""Frames off the wire and out of files."""
