@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mcastctl.capture.glance import Glance
-from mcastctl.doctor.facts import Answers, Drops, Facts, Knobs, Question
+from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
 from mcastctl.doctor.wire import Wire
 from mcastctl.host import (
     applications,
@@ -20,6 +20,8 @@ from mcastctl.host import (
     knobs,
     linkdetails,
     memberships,
+    netlink,
+    procnet,
     routes,
     sockets,
 )
@@ -30,8 +32,6 @@ from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, Fo
 from mcastctl.model.membership import GroupMembership
 from mcastctl.net.loop import Loop
 
-_REPORTS = {4: "224.0.0.22", 6: "ff02::16"}
-_QUERIES = {4: "224.0.0.1", 6: "ff02::1"}
 _LIMITS = ("ipv4/igmp_max_memberships", "ipv4/igmp_max_msf", "ipv6/mld_max_msf")
 _SAMPLE_NS = 200_000_000
 _MOST_FRAMES = 2000
@@ -93,14 +93,7 @@ def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
     deadline = start + int(watch_s * 1e9)
     with ExitStack() as stack:
         failing = stack.enter_context(Failing())
-        watches = [
-            stack.enter_context(drops.watch(group, port))
-            for group, port in (
-                (question.group, question.port),
-                (_REPORTS[version], 0),
-                (_QUERIES[version], 0),
-            )
-        ]
+        watch = stack.enter_context(drops.watch(question.group, question.port))
         glance = None
         try:
             glance = stack.enter_context(Glance())
@@ -113,8 +106,7 @@ def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
             if now >= sample:
                 sample = now + _SAMPLE_NS
                 failing.poll()
-                for watch in watches:
-                    watch.poll()
+                watch.poll()
                 for inode, one in _queued(question).items():
                     queues.setdefault(inode, []).append(one)
             loop.wait(min(deadline, sample))
@@ -127,14 +119,11 @@ def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
                 glance = None
         if glance is not None:
             loop.unwatch(glance.fileno())
-        for watch in watches:
-            watch.poll()
+        watch.poll()
         failing.poll()
-        told["drops"], told["report_drops"], told["query_drops"] = (
-            _numbers(watch.counts) for watch in watches
-        )
-        told["drops_method"] = watches[0].method
-        told["why_no_drops"] = "" if watches[0].method else watches[0].why_not
+        told["drops"] = dict(watch.drops)
+        told["drops_method"] = watch.method
+        told["why_no_drops"] = "" if watch.method else watch.why_not
     wire.settle()
     return told | {
         "flows": wire.flows,
@@ -146,15 +135,11 @@ def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
     }
 
 
-def _numbers(counts: Mapping[tuple[str, str], int]) -> Drops:
-    return dict(counts)
-
-
 def _queued(question: Question) -> dict[int, int]:
     """Return the bytes in the receive queue of each socket on the port."""
     found = {}
     for name in ("udp", "udp6"):
-        for one in sockets.parse(name, sockets.procnet.read(name)):
+        for one in sockets.parse(name, procnet.read(name)):
             if one.port == question.port:
                 found[one.inode] = one.receive_queue
     return found
@@ -188,7 +173,7 @@ def _with_routes(facts: Facts) -> Facts:
     question = facts.question
     details = linkdetails.read()
     try:
-        with routes.open_routing() as routing:
+        with netlink.naming("ask the routing code"), routes.Routing() as routing:
             links = dict(routing.links)
             source = next(iter(question.sources), None) or _seen_source(facts)
             answers = {}
@@ -208,7 +193,7 @@ def _with_routes(facts: Facts) -> Facts:
             )
     except SocketError:
         links = {}
-    igmp = memberships.procnet.igmp_versions(memberships.procnet.read("igmp"))
+    igmp = procnet.igmp_versions(procnet.read("igmp"))
     settings = {
         index: Knobs(
             knobs.rp_filter(link.name),

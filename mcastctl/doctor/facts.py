@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mcastctl.doctor.wire import Control, Flow
 from mcastctl.host.applications import Application
+from mcastctl.host.drops import Drop
 from mcastctl.host.firewall import Rule
 from mcastctl.host.linkdetails import LinkDetails
 from mcastctl.model.address import family
@@ -18,9 +19,6 @@ from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, Fo
 from mcastctl.model.link import Link
 from mcastctl.model.membership import GroupMembership
 from mcastctl.model.route import Reverse, Route
-
-Drops = Mapping[tuple[str, str], int]
-"""Dropped packets by (reason, kernel function), names as the kernel has them."""
 
 
 class Question(NamedTuple):
@@ -70,8 +68,8 @@ class Answers(NamedTuple):
 class Facts(NamedTuple):
     """A host, looked at for some seconds.
 
-    Counters are those before and after; `drops` those of the group, `report_drops` and
-    `query_drops` those of membership reports and queries. `why_no_*` say what could not be seen
+    Counters are those before and after; `drops` what the kernel threw away of the group and of
+    the control plane. `why_no_*` say what could not be seen
     and what privilege would help, '' when it was seen. `queues` are samples of the receive
     queues by inode.
     """
@@ -88,9 +86,7 @@ class Facts(NamedTuple):
     control: Mapping[Control, int] = Counter()
     copies: Mapping[tuple[str, ...], int] = {}
     why_no_wire: str = ""
-    drops: Drops = {}
-    report_drops: Drops = {}
-    query_drops: Drops = {}
+    drops: Mapping[Drop, int] = {}
     drops_method: str = ""
     why_no_drops: str = ""
     dropping: tuple[Rule, ...] = ()
@@ -121,7 +117,7 @@ class Facts(NamedTuple):
         """Return the name of an interface."""
         return self.links[ifindex].name if ifindex in self.links else f"index {ifindex}"
 
-    def index(self, name: str) -> int:
+    def ifindex(self, name: str) -> int:
         """Return the index of an interface, 0 for none."""
         return next((one.ifindex for one in self.links.values() if one.name == name), 0)
 

@@ -80,10 +80,8 @@ class Wire:
             if not packet.offset and len(packet.payload) >= 4:
                 sport = int.from_bytes(packet.payload[:2])
                 dport = int.from_bytes(packet.payload[2:4])
-            flow = Flow(
-                *(iface, direction, "other" if cast == "other" else ""),
-                *(src, dst, sport, dport, packet.ttl, fragment),
-            )
+            odd = "other" if cast == "other" else ""
+            flow = Flow(iface, direction, odd, src, dst, sport, dport, packet.ttl, fragment)
             self.flows[flow] += 1
             if direction == "in" and not packet.offset:
                 self._copy(iface, packet)

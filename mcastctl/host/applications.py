@@ -62,8 +62,8 @@ def find(
         if one.protocol.startswith("udp") and wanted(one)
     }
     holders: dict[int, list[tuple[int, str, int]]] = {inode: [] for inode in chosen}
-    for inode, *holder in owners.holding(set(chosen)):
-        holders[inode].append((holder[0], holder[1], holder[2]))
+    for inode, pid, name, descriptor in owners.holding(set(chosen)):
+        holders[inode].append((pid, name, descriptor))
     groups = list(joined)
     return tuple(
         Application(one, tuple(holders[inode]), _options(holders[inode], groups))
@@ -71,9 +71,7 @@ def find(
     )
 
 
-def _options(
-    holders: list[tuple[int, str, int]], joined: list[tuple[int, str]]
-) -> Options | None:
+def _options(holders: list[tuple[int, str, int]], joined: list[tuple[int, str]]) -> Options | None:
     for pid, _name, descriptor in holders:
         try:
             with Borrowed(pid, descriptor) as copy:
@@ -134,4 +132,3 @@ def _program(sock: socket.socket) -> int:
         number, socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(length)
     )
     return -1 if failed else int(length.value)
-

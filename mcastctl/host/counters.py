@@ -8,8 +8,10 @@ Needs no privilege. Linux only; elsewhere the table is empty.
 from mcastctl.host import procnet
 
 _WANTED = ("Ip", "IpExt", "TcpExt", "Udp", "UdpLite", "Icmp")
-_DEVICE = ("rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "rx_fifo", "rx_frame")
-_DEVICE += ("rx_compressed", "rx_multicast", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped")
+_DEVICE = (
+    *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "rx_fifo", "rx_frame"),
+    *("rx_compressed", "rx_multicast", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped"),
+)
 
 
 def read() -> dict[str, int]:

@@ -23,9 +23,7 @@ class Failing:
 
     def __enter__(self) -> "Failing":
         try:
-            self._connection = netlink.Netlink(
-                netlink.SOCK_DIAG, groups=tuple(_DESTROYED.values())
-            )
+            self._connection = netlink.Netlink(netlink.SOCK_DIAG, groups=tuple(_DESTROYED.values()))
         except OSError:
             self._connection = None  # a sandbox, or a kernel before 4.2
         return self

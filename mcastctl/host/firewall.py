@@ -101,20 +101,20 @@ def _chain_key(chain: Mapping[str, Any], name: str = "name") -> _Key:
 def _places(chains: Mapping[_Key, Any], rules: list[Any]) -> _Places:
     """Return by chain the hooks that lead to it, by jumps too, and the devices."""
     found: _Places = {key: (set(), set()) for key in chains}
-    for key, chain in chains.items():
+    for place, chain in chains.items():
         if "hook" in chain:
-            found[key][0].add(chain["hook"])
+            found[place][0].add(chain["hook"])
             devices = chain.get("dev", [])
-            found[key][1].update([devices] if isinstance(devices, str) else devices)
-    jumps = set()
+            found[place][1].update([devices] if isinstance(devices, str) else devices)
+    jumps: set[tuple[_Key, _Key]] = set()
     for one in rules:
         for target in _targets(one["expr"]):
             jumps.add((_chain_key(one, "chain"), (one["family"], one["table"], target)))
     for _ in chains:  # as deep as a chain of jumps can be
-        for origin, target in jumps:
-            if origin in found and target in found:
-                found[target][0].update(found[origin][0])
-                found[target][1].update(found[origin][1])
+        for origin, end in jumps:
+            if origin in found and end in found:
+                found[end][0].update(found[origin][0])
+                found[end][1].update(found[origin][1])
     return found
 
 

@@ -1,0 +1,33 @@
+"""From an endpoint to findings: the question completed, the facts collected, the rules asked."""
+
+from mcastctl.doctor import collect, rules
+from mcastctl.doctor.facts import Facts, Question
+from mcastctl.model.records import Finding
+from mcastctl.net.loop import Loop
+
+
+def run(question: Question, watch_s: float, loop: Loop) -> tuple[list[Finding], Facts]:
+    """Return the findings, the answer first, and the facts behind them."""
+    facts = placed(collect.collect(question, watch_s, loop))
+    return rules.diagnose(facts), facts
+
+
+def placed(facts: Facts) -> Facts:
+    """Return the facts with the interface in question chosen, where none was named.
+
+    Where datagrams of the question come in (a sender: where the route leads), else where the
+    group is joined, else where the kernel would join it.
+    """
+    question = facts.question
+    if question.ifindex or question.role in ("switch", "router", "host"):
+        return facts
+    seen = facts.wire("out") if question.role == "sender" else facts.arrivals()
+    names = sorted(seen, key=lambda name: -seen[name])
+    if question.role == "sender":
+        names = [facts.route.iface] if facts.route and facts.route.iface else names
+    joined = {one.ifindex for one in facts.members()}
+    fitting = [name for name in names if facts.ifindex(name) in joined] or names
+    index = facts.ifindex(fitting[0]) if fitting else next(iter(joined), 0)
+    if not index and facts.route is not None:
+        index = facts.route.ifindex or 0
+    return facts._replace(question=question._replace(ifindex=index, iface=facts.name(index)))

@@ -1,0 +1,74 @@
+"""The receiving host: why a datagram of the group does not reach the program."""
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules import (
+    delivery,
+    dropped,
+    ladder,
+    link,
+    membership,
+    network,
+    router,
+    sender,
+)
+from mcastctl.doctor.rules.verdict import Rule, first, info
+from mcastctl.model.records import Finding
+
+_LOCAL: tuple[Rule, ...] = (link.down, link.no_carrier, link.ipv6_disabled)
+_ARRIVED: tuple[Rule, ...] = (
+    dropped.dominant,
+    delivery.fragments,
+    router.container,
+    membership.missing,
+    membership.filtered,
+    delivery.unmatched,
+    membership.port_in_use,
+    sender.loop_off,
+    delivery.crosstalk,
+    delivery.duplicates,
+)
+_SILENT: tuple[Rule, ...] = (
+    link.xdp,
+    dropped.dominant,
+    delivery.fragments,
+    network.interface_local,
+    network.link_local,
+    membership.missing,
+    membership.older_version,
+    membership.filtered,
+    membership.ssm_without_source,
+    network.other_port,
+    network.reports_dropped,
+    network.queries_dropped,
+    delivery.crosstalk,
+    network.other_group,
+    link.macvlan,
+    network.silent,
+)
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """Return the cause, None of severity error where datagrams are delivered."""
+    found = first(facts, _LOCAL)
+    if found is not None:
+        return [found]
+    if facts.why_no_wire:
+        return ladder.diagnose(facts)
+    arrived = sum(facts.arrivals().values())
+    found = first(facts, _ARRIVED if arrived else _SILENT)
+    if found is not None:
+        return [found]
+    return [_delivered(facts, arrived)]
+
+
+def _delivered(facts: Facts, arrived: int) -> Finding:
+    question = facts.question
+    listeners = ", ".join(facts.holders(one) for one in delivery.hearing(facts))
+    return info(
+        "ok",
+        f"datagrams to {question.endpoint} arrive and are delivered",
+        [
+            f"capture: {arrived} datagrams on {facts.name(question.ifindex)}",
+            f"the kernel dropped none of them; sockets that take them: {listeners or 'none'}",
+        ],
+    )
