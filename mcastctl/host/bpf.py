@@ -95,20 +95,19 @@ class Assembler:
         self._add(0x85, imm=_READ_KERNEL)
         self._add(0x55, 0, off=failed)
 
-    def count(self, table: int, key: int, scratch: int) -> None:
-        """Add one to the 64-bit value of the key on the stack, in the map of descriptor table.
+    def count(self, table: int, key: int, amount: int, scratch: int) -> None:
+        """Add a register to the 64-bit value of the key on the stack, in the map `table`.
 
-        A new key begins with 1; scratch is 8 bytes of stack. Then the program returns 0.
+        A new key begins with it; scratch is 8 bytes of stack. Then the program returns 0. amount
+        must be one of the registers 6 to 9.
         """
         self._map_and_key(table, key)
         self._add(0x85, imm=_LOOKUP_ELEMENT)
         self.jump_if_null(0, "new key")
-        self.literal(1, "=", 1)
-        self._add(0xDB, 0, 1)  # atomic add, which every kernel with eBPF has
+        self._add(0xDB, 0, amount)  # atomic add, which every kernel with eBPF has
         self.leave()
         self.label("new key")
-        self.literal(1, "=", 1)
-        self.store(scratch, 8, 1)
+        self.store(scratch, 8, amount)
         self._map_and_key(table, key)
         self.move(3, _FRAME)
         self.literal(3, "+", scratch)

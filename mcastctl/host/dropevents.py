@@ -2,8 +2,9 @@
 
 kfree_skb tells reason, function and the address of the packet's buffer, not what was in it. The
 same address a moment earlier in netif_receive_skb (net/core/dev.c) tells interface and length. So
-these drops are of IPv4 or IPv6 packets that came in by the interface; that they were the group's is
-likely when their length fits, never sure.
+these drops are of IPv4 or IPv6 packets that came in by an interface of that name, in whatever
+network namespace; that they were the group's is likely when their length fits, never sure. Unlike
+the filter in the kernel this costs the observer some 5 microseconds for each drop of the machine.
 """
 
 import socket

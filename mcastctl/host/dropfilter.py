@@ -18,7 +18,7 @@ from mcastctl.host import bpf, btf
 from mcastctl.host.bpf import Assembler
 from mcastctl.host.btf import Btf
 
-_STRUCTS = ("sk_buff", "net_device", "net", "ns_common", "sock_common")
+_STRUCTS = ("sk_buff", "skb_shared_info", "net_device", "net", "ns_common", "sock_common")
 _REASONS, _PREFIX = "skb_drop_reason", "SKB_DROP_REASON_"
 _ARGUMENTS = (4, 3, 2)  # of the tracepoint, from the newest kernels to those before 5.17
 _ENTRIES = 256  # keys counted apart; nothing a sender chooses makes new ones
@@ -120,7 +120,8 @@ def program(wanted: Filter, arguments: int, types: Btf, counters: int) -> bytes:
         _namespace(asm, wanted, types)
     asm.label("ours")
     asm.read(_IFINDEX, 4, _SKB, types.offset("sk_buff", "skb_iif"), "out")
-    asm.count(counters, _KEY, _WORD)
+    _segments(asm, types)
+    asm.count(counters, _KEY, _CURSOR, _WORD)
     asm.label("out")
     asm.leave()
     return asm.code()
@@ -274,6 +275,20 @@ def _ask_owner(asm: Assembler, of_owner: int, inode: int, netns: int, unknown: s
     asm.jump_if(1, "<", _FIRST_INODE, unknown)
     asm.jump_if(1, "==", netns, "ours")
     asm.jump("out")
+
+
+def _segments(asm: Assembler, types: Btf) -> None:
+    """The cursor becomes the number of datagrams: more than one with UDP_SEGMENT (udp(7))."""
+    asm.read(_POINTER, 8, _SKB, types.offset("sk_buff", "head"), "out")
+    asm.read(_WORD, 4, _SKB, types.offset("sk_buff", "end"), "out")  # from head, on 64 bits
+    asm.on_stack(_CURSOR, 8, _POINTER)
+    asm.on_stack(1, 4, _WORD)
+    asm.add(_CURSOR, 1)
+    asm.read(_WORD, 2, _CURSOR, types.offset("skb_shared_info", "gso_segs"), "out")
+    asm.on_stack(_CURSOR, 2, _WORD)
+    asm.jump_if(_CURSOR, "!=", 0, "many")
+    asm.literal(_CURSOR, "=", 1)
+    asm.label("many")
 
 
 def _native(packed: bytes) -> int:

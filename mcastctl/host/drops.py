@@ -188,7 +188,9 @@ def _explain(refused: bpf.Refused) -> str:
     if refused.errno in (errno.EPERM, errno.EACCES) and not refused.log:
         return f"{what}; it needs CAP_BPF and CAP_PERFMON, or root of the machine itself"
     if refused.errno == errno.ENOSYS:
-        return f"{what}; it was built without CONFIG_BPF_SYSCALL"
+        return f"{what}; it is not a 64-bit Linux built with CONFIG_BPF_SYSCALL"
     if refused.errno in (errno.EINVAL, errno.ENOENT) and refused.step.startswith("attach"):
         return f"{what}; it was built without CONFIG_BPF_EVENTS"
+    if "bpf_probe_read_kernel" in refused.log:
+        return f"{what}; its memory may not be read (kernel_lockdown(7), or no CAP_PERFMON)"
     return f"{what} ({refused.log})" if refused.log else what

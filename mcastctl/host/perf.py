@@ -6,7 +6,6 @@ descriptors, however the process ends. Linux only; needs CAP_PERFMON, or root of
 """
 
 import errno
-import fcntl
 import mmap
 import os
 import struct
@@ -22,7 +21,7 @@ _ATTRIBUTE = struct.Struct("=IIQQQQQ64x")  # type size config period sample_type
 _HEAD_AT, _TAIL_AT = 1024, 1032  # data_head, data_tail of struct perf_event_mmap_page
 _HEADER = struct.Struct("=IHH")  # type misc size
 _LOST, _SAMPLE = 2, 9
-_PAGES = 128  # 512 KiB per CPU of 4 KiB pages, what kernel.perf_event_mlock_kb allows anyone
+_RING_BYTES = 1 << 19  # per CPU, what kernel.perf_event_mlock_kb allows anyone
 
 
 class Tracepoint(NamedTuple):
@@ -47,6 +46,8 @@ class Ring:
     """The records of one CPU."""
 
     def __init__(self, cpu: int, points: Sequence[Tracepoint], stack: ExitStack) -> None:
+        import fcntl  # absent on Windows
+
         self.cpu, self.lost = cpu, 0
         first = -1
         for point in points:
@@ -55,7 +56,7 @@ class Ring:
             if point.filter:
                 fcntl.ioctl(fd, _SET_FILTER, point.filter.encode("utf-8", "surrogateescape"))
             if first < 0:
-                first, self._size = fd, _PAGES * mmap.PAGESIZE
+                first, self._size = fd, max(_RING_BYTES, mmap.PAGESIZE)
                 self._map = mmap.mmap(fd, mmap.PAGESIZE + self._size)
                 stack.callback(self._map.close)
             else:
