@@ -13,11 +13,8 @@ import sys
 from collections.abc import Iterator
 from typing import Literal
 
-# asm/unistd.h of each architecture; those with the generic table share a number.
-_SYSCALL = {
-    **dict.fromkeys(("aarch64", "riscv64", "loongarch64"), 280),
-    **{"x86_64": 321, "ppc64le": 361, "ppc64": 361, "s390x": 351},
-}
+from mcastctl.host import syscall
+
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT, _PROG_LOAD, _RAW_OPEN = 0, 1, 2, 4, 5, 17
 _MAP_TYPE_HASH, _PROG_TYPE_RAW_TRACEPOINT = 1, 17
 _LOG_BYTES = 1 << 16
@@ -26,10 +23,10 @@ _ATTRIBUTE_BYTES = 128  # of union bpf_attr; the kernel accepts zeros beyond wha
 _FRAME = 10  # the register that points past the stack
 _SIZES = {1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18}
 _LOOKUP_ELEMENT, _UPDATE_ELEMENT, _READ_KERNEL = 1, 2, 113
-_TESTS = {"==": 0x10, "!=": 0x50, "<": 0xA0, "<=": 0xB0, ">": 0x20, ">=": 0x30}
+_TESTS = {"==": 0x10, "!=": 0x50, "<": 0xA0}
 _LITERALS = {"+": 0x07, "<<": 0x67, ">>": 0x77, "&": 0x57, "=": 0xB7}
 
-Test = Literal["==", "!=", "<", "<=", ">", ">="]
+Test = Literal["==", "!=", "<"]
 Operator = Literal["+", "<<", ">>", "&", "="]
 
 
@@ -98,20 +95,19 @@ class Assembler:
         self._add(0x85, imm=_READ_KERNEL)
         self._add(0x55, 0, off=failed)
 
-    def count(self, table: int, key: int, scratch: int) -> None:
-        """Add one to the 64-bit value of the key on the stack, in the map of descriptor table.
+    def count(self, table: int, key: int, amount: int, scratch: int) -> None:
+        """Add a register to the 64-bit value of the key on the stack, in the map `table`.
 
-        A new key begins with 1; scratch is 8 bytes of stack. Then the program returns 0.
+        A new key begins with it; scratch is 8 bytes of stack. Then the program returns 0. amount
+        must be one of the registers 6 to 9.
         """
         self._map_and_key(table, key)
         self._add(0x85, imm=_LOOKUP_ELEMENT)
         self.jump_if_null(0, "new key")
-        self.literal(1, "=", 1)
-        self._add(0xDB, 0, 1)  # atomic add, which every kernel with eBPF has
+        self._add(0xDB, 0, amount)  # atomic add, which every kernel with eBPF has
         self.leave()
         self.label("new key")
-        self.literal(1, "=", 1)
-        self.store(scratch, 8, 1)
+        self.store(scratch, 8, amount)
         self._map_and_key(table, key)
         self.move(3, _FRAME)
         self.literal(3, "+", scratch)
@@ -149,15 +145,11 @@ class Refused(OSError):
 
 
 def _bpf(step: str, command: int, attribute: bytes) -> int:
-    number = _SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise Refused(step, errno.ENOSYS)
     given = ctypes.create_string_buffer(attribute, _ATTRIBUTE_BYTES)
-    library = ctypes.CDLL(None, use_errno=True)
-    answer = library.syscall(ctypes.c_long(number), command, given, _ATTRIBUTE_BYTES)
-    if answer < 0:
-        raise Refused(step, ctypes.get_errno())
-    return int(answer)
+    try:
+        return syscall.call("bpf", command, given, _ATTRIBUTE_BYTES)
+    except OSError as error:
+        raise Refused(step, error.errno or 0) from error
 
 
 class Counters:

@@ -49,7 +49,9 @@ class Btf:
         self._strings = data[header + str_off :][:str_len]
         self._offsets = [0]  # of each type by number; number 0 is void
         self._found: dict[str, int] = {}
-        self._index({self._strings.find(b"\0%b\0" % name.encode()) + 1: name for name in names})
+        places = {self._strings.find(b"\0%b\0" % name.encode()) + 1: name for name in names}
+        places.pop(0, None)  # not found; and a record without a name has none there
+        self._index(places)
 
     def _index(self, wanted: dict[int, str]) -> None:
         types, offset, end = self._types, 0, len(self._types) - _TYPE.size

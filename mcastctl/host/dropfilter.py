@@ -5,17 +5,23 @@ it can: IP version, protocol, destination; then port; then network namespace. Of
 structs come from the kernel's own type data, offsets within packets from RFC 791, 8200 and 768.
 """
 
+import errno
+import os
 import socket
 import struct
 import sys
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from mcastctl.host import bpf, btf
 from mcastctl.host.bpf import Assembler
 from mcastctl.host.btf import Btf
 
-STRUCTS = ("sk_buff", "net_device", "net", "ns_common", "sock_common")
-"""What must be asked for in the type data."""
+_STRUCTS = ("sk_buff", "skb_shared_info", "net_device", "net", "ns_common", "sock_common")
+_REASONS, _PREFIX = "skb_drop_reason", "SKB_DROP_REASON_"
+_ARGUMENTS = (4, 3, 2)  # of the tracepoint, from the newest kernels to those before 5.17
+_ENTRIES = 256  # keys counted apart; nothing a sender chooses makes new ones
 
 _UDP, _IGMP, _ICMPV6, _FRAGMENT = 17, 2, 58, 44
 _SKIPPED = (0, 43, 60)  # hop-by-hop options, routing, destination options
@@ -34,7 +40,6 @@ _CONTEXT, _SKB, _IP, _CURSOR = 9, 6, 7, 8  # registers that calls leave alone
 _NEXT = _CONTEXT  # the protocol number, once the context is read
 
 _key = struct.Struct("=QIIII")
-KEY_BYTES = _key.size
 
 
 class Key(NamedTuple):
@@ -50,31 +55,58 @@ class Key(NamedTuple):
     control: int
 
 
-def unpack(key: bytes) -> Key:
-    """Return the key of a counter."""
-    return Key(*_key.unpack(key)[:4])
-
-
 class Filter(NamedTuple):
-    """What to count; `port` None is every port, `netns` 0 every network namespace (else its inode).
-
-    `arguments` is how many the kernel's tracepoint has: skb and location, from 5.17 on the reason,
-    from 6.11 on the receiving socket.
-    """
+    """What to count; `port` None: any, `netns` 0: every network namespace, else its inode."""
 
     group: IPv4Address | IPv6Address
     port: int | None
     netns: int
-    arguments: int
 
 
-def program(wanted: Filter, types: Btf, counters: int) -> bytes:
-    """Return the instructions; counters is the descriptor of a map with keys of KEY_BYTES.
+class Filtered:
+    """Counts since it was opened; `reasons` names their numbers (none before Linux 5.17)."""
 
-    Raises BtfError when the kernel lacks a field.
+    def __init__(self, wanted: Filter, stack: ExitStack) -> None:
+        """Start counting until the stack closes; raises bpf.Refused and btf.BtfError."""
+        self._counters = bpf.Counters(_key.size, _ENTRIES)  # first: it tells about privilege
+        stack.callback(self._counters.close)
+        types = btf.read((*_STRUCTS, _REASONS))
+        for arguments in _ARGUMENTS:
+            code = program(wanted, arguments, types, self._counters.fd)
+            loaded = bpf.load_raw_tracepoint(code)
+            stack.callback(os.close, loaded)
+            try:
+                attached = bpf.attach_raw_tracepoint("kfree_skb", loaded)
+            except bpf.Refused as refused:
+                if refused.errno != errno.EINVAL or arguments == _ARGUMENTS[-1]:
+                    raise
+            else:
+                stack.callback(os.close, attached)
+                break
+        self.reasons = reasons(types)
+
+    def read(self) -> dict[Key, int]:
+        """Return the counts; bounded by the number of keys."""
+        return {Key(*_key.unpack(key)[:4]): count for key, count in self._counters.items()}
+
+
+def reasons(types: Btf) -> dict[int, str]:
+    """Return the names of the kernel's drop reasons without their prefix, if it has any."""
+    try:
+        named = types.values(_REASONS)
+    except btf.BtfError:
+        return {}
+    return {value: name.removeprefix(_PREFIX) for value, name in named.items()}
+
+
+def program(wanted: Filter, arguments: int, types: Btf, counters: int) -> bytes:
+    """Return the instructions; counters is the descriptor of the map.
+
+    arguments is how many the kernel's tracepoint has: skb and location, from 5.17 on the reason,
+    from 6.11 on the receiving socket. Raises BtfError when the kernel lacks a field.
     """
     asm = Assembler()
-    _event(asm, wanted.arguments)
+    _event(asm, arguments)
     _network_header(asm, types)
     if wanted.group.version == 4:
         _ipv4(asm, wanted)
@@ -88,7 +120,8 @@ def program(wanted: Filter, types: Btf, counters: int) -> bytes:
         _namespace(asm, wanted, types)
     asm.label("ours")
     asm.read(_IFINDEX, 4, _SKB, types.offset("sk_buff", "skb_iif"), "out")
-    asm.count(counters, _KEY, _WORD)
+    _segments(asm, types)
+    asm.count(counters, _KEY, _CURSOR, _WORD)
     asm.label("out")
     asm.leave()
     return asm.code()
@@ -242,6 +275,20 @@ def _ask_owner(asm: Assembler, of_owner: int, inode: int, netns: int, unknown: s
     asm.jump_if(1, "<", _FIRST_INODE, unknown)
     asm.jump_if(1, "==", netns, "ours")
     asm.jump("out")
+
+
+def _segments(asm: Assembler, types: Btf) -> None:
+    """The cursor becomes the number of datagrams: more than one with UDP_SEGMENT (udp(7))."""
+    asm.read(_POINTER, 8, _SKB, types.offset("sk_buff", "head"), "out")
+    asm.read(_WORD, 4, _SKB, types.offset("sk_buff", "end"), "out")  # from head, on 64 bits
+    asm.on_stack(_CURSOR, 8, _POINTER)
+    asm.on_stack(1, 4, _WORD)
+    asm.add(_CURSOR, 1)
+    asm.read(_WORD, 2, _CURSOR, types.offset("skb_shared_info", "gso_segs"), "out")
+    asm.on_stack(_CURSOR, 2, _WORD)
+    asm.jump_if(_CURSOR, "!=", 0, "many")
+    asm.literal(_CURSOR, "=", 1)
+    asm.label("many")
 
 
 def _native(packed: bytes) -> int:
