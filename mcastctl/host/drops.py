@@ -15,7 +15,7 @@ instead (`dropevents`). Linux only; needs root of the machine.
 import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
 
