@@ -118,26 +118,50 @@ def _firewall(facts: Facts, said: str) -> Finding | None:
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip.InDelivers")
     if facts.question.family == 6:
         counters = ("Ip6InReceives", "Ip6InMcastPkts", "Ip6InDelivers")
-    question = facts.question
-    accept = f"{'ip6' if question.family == 6 else 'ip'} daddr {question.group}"
-    accept += f" udp dport {question.port}"
     return error(
         _STAGES[hook],
         f"the packet filter drops the group in {hook.upper()}",
         [*evidence, *moved(facts, *counters)],
-        packetfilter.remedy(rule, accept),
+        accepting(facts, rule),
         "host",
         certain,
     )
 
 
-def input_hook(facts: Facts) -> tuple[str, Rule | None, str]:
-    """Return the hook that drops on the way in, its rule, and how certain that is."""
+def accepting(facts: Facts, rule: Rule | None) -> str:
+    """Return how to let the datagrams in question pass a rule."""
+    question = facts.question
+    accept = f"{'ip6' if question.family == 6 else 'ip'} daddr {question.group}"
+    return packetfilter.remedy(rule, f"{accept} udp dport {question.port}")
+
+
+def suspect(facts: Facts, hook: str) -> Rule | None:
+    """Return the rule of a hook that most likely drops the datagrams in question."""
+    return next(iter(_suspects(facts, hook)), None)
+
+
+def certain_suspect(facts: Facts, hook: str) -> Rule | None:
+    """Return a rule of a hook that is about the datagrams in question without a doubt."""
+    packet = _packet(facts)
+    return next(
+        (one for one in _suspects(facts, hook) if packetfilter.must_match(one, packet)), None
+    )
+
+
+def _suspects(facts: Facts, hook: str) -> list[Rule]:
+    return packetfilter.suspects(facts, (hook,), _packet(facts))
+
+
+def _packet(facts: Facts) -> Packet:
     question = facts.question
     source = facts.reverse.source if facts.reverse else next(iter(question.sources), "")
     name = facts.name(question.ifindex)
-    packet = Packet(source, question.group, "udp", question.port, name)
-    possible = {hook: packetfilter.suspects(facts, (hook,), packet) for hook in _STAGES}
+    return Packet(source, question.group, "udp", question.port, name)
+
+
+def input_hook(facts: Facts) -> tuple[str, Rule | None, str]:
+    """Return the hook that drops on the way in, its rule, and how certain that is."""
+    possible = {hook: _suspects(facts, hook) for hook in _STAGES}
     counted = [
         hook for hook, rules in possible.items() if rules and facts.moved_rules.get(rules[0].key)
     ]
@@ -162,7 +186,8 @@ def _by_ladder(facts: Facts) -> str:
     return "prerouting" if received >= wire * 0.8 else "ingress"
 
 
-def _tc(facts: Facts, said: str) -> Finding | None:
+def traffic_control(facts: Facts, said: str) -> Finding:
+    """host.tc_drop: a program on the interface's ingress."""
     name = facts.name(facts.question.ifindex)
     return error(
         "host.tc_drop",
@@ -221,7 +246,8 @@ def own_source(facts: Facts, said: str) -> Finding:
     )
 
 
-def _other_host(facts: Facts, said: str) -> Finding | None:
+def other_host(facts: Facts, said: str) -> Finding:
+    """host.wrong_dst_mac: the frames are addressed to another host."""
     return error(
         "host.wrong_dst_mac",
         "the frames carry a link-layer address that is neither the group's nor ours",
@@ -275,8 +301,8 @@ def _header(facts: Facts, said: str) -> Finding | None:
 
 
 _REASONS: dict[str, Callable[[Facts, str], Finding | None]] = {
-    "OTHERHOST": _other_host,
-    "TC_INGRESS": _tc,
+    "OTHERHOST": other_host,
+    "TC_INGRESS": traffic_control,
     "NETFILTER_DROP": _firewall,
     "IP_CSUM": ip_checksum,
     "IP_INHDR": _header,

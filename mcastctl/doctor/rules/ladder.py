@@ -7,7 +7,15 @@ is asked of the routing code. What root would add is said at the end.
 from ipaddress import ip_address
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import delivery, dropped, link, membership, network
+from mcastctl.doctor.rules import (
+    delivery,
+    dropped,
+    link,
+    membership,
+    network,
+    packetfilter,
+    sender,
+)
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, info, moved, warning
 from mcastctl.model.records import Finding
 
@@ -47,7 +55,7 @@ def _accepts(facts: Facts) -> bool | None:
 def _source_validation(facts: Facts) -> Finding | None:
     """host.rp_filter and its kin: the routing code would refuse this source here."""
     answers = facts.answers.get(facts.question.ifindex)
-    source = next(iter(facts.question.sources), None)
+    source = facts.reverse.source if facts.reverse else None
     if answers is None or source is None or answers.wanted is not False:
         return None
     if answers.unicast is None:
@@ -120,6 +128,36 @@ def _unmatched(facts: Facts) -> Finding | None:
     return found
 
 
+def _other_host(facts: Facts) -> Finding | None:
+    """host.wrong_dst_mac: seen by the capture, addressed to somebody else."""
+    name = facts.name(facts.question.ifindex)
+    flows = [one for one in facts.group_flows("in") if one.iface == name]
+    if not flows or not all(one.cast for one in flows):
+        return None
+    return dropped.other_host(facts, "capture: every frame of the group is for another host")
+
+
+def _idle(facts: Facts) -> bool:
+    """Tell whether UDP delivered nothing to any program."""
+    return not facts.moved("Udp.InDatagrams") + facts.moved("Udp6InDatagrams")
+
+
+def _firewall(facts: Facts, hook: str, evidence: list[str], certain: str) -> Finding:
+    rule = dropped.suspect(facts, hook)
+    if rule is not None:
+        evidence = [*evidence, packetfilter.describe(facts, rule)]
+    return error(
+        f"host.firewall_{hook}",
+        f"the packet filter drops multicast in {hook.upper()}",
+        evidence,
+        dropped.accepting(facts, rule)
+        if rule
+        else "as root, 'nft list ruleset' and doctor name the rule",
+        "host",
+        certain,
+    )
+
+
 def _input(facts: Facts) -> Finding | None:
     """host.firewall_input: counted as multicast, not delivered to UDP."""
     six = facts.question.family == 6
@@ -130,13 +168,8 @@ def _input(facts: Facts) -> Finding | None:
     discards = facts.moved("Ip6InDiscards") if six else 0
     if multicast - delivered - waiting - discards < 2 * _ENOUGH:
         return None
-    return error(
-        "host.firewall_input",
-        "the packet filter drops multicast in INPUT",
-        moved(facts, "IpExt.InMcastPkts", "Ip6InMcastPkts", f"{head}InDelivers"),
-        "as root, 'nft list ruleset' and doctor name the rule",
-        "host",
-    )
+    counters = moved(facts, "IpExt.InMcastPkts", "Ip6InMcastPkts", f"{head}InDelivers")
+    return _firewall(facts, "input", counters, PROVED)
 
 
 def _prerouting(facts: Facts) -> Finding | None:
@@ -147,44 +180,35 @@ def _prerouting(facts: Facts) -> Finding | None:
     delivered = facts.moved("Ip6InDelivers" if six else "Ip.InDelivers")
     unexplained = received - max(multicast, delivered) - facts.moved("TcpExt.IPReversePathFilter")
     unexplained -= facts.moved("Ip.InHdrErrors") + facts.moved("Ip6InHdrErrors")
-    if unexplained < 2 * _ENOUGH or (not six and not _accepts(facts)):
+    if unexplained < 2 * _ENOUGH or not _idle(facts) or (not six and not _accepts(facts)):
         return None
-    return error(
-        "host.firewall_prerouting",
-        "the packet filter drops multicast in PREROUTING",
-        moved(facts, "Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts"),
-        "as root, 'nft list ruleset' and doctor name the rule",
-        "host",
-        INFERRED,
-    )
+    counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts")
+    return _firewall(facts, "prerouting", moved(facts, *counters), INFERRED)
 
 
 def _early(facts: Facts) -> Finding | None:
     """host.firewall_ingress: frames come in, IP counts nothing."""
     name = facts.name(facts.question.ifindex)
-    frames = facts.moved(f"dev.{name}.rx_packets")
-    received = facts.moved("Ip.InReceives") + facts.moved("Ip6InReceives")
-    if frames - received < 4 * _ENOUGH:
+    if link.vanished(facts, name) < 4 * _ENOUGH or not _idle(facts):
         return None
-    return error(
-        "host.firewall_ingress",
-        f"frames come in by {name} and vanish before IP: netdev rule, tc or XDP program",
-        moved(facts, f"dev.{name}.rx_packets", "Ip.InReceives", "Ip6InReceives"),
-        "as root, doctor tells which of them",
-        "host",
-        INFERRED,
-    )
+    if dropped.suspect(facts, "ingress") is None and not facts.why_no_rules:
+        return dropped.traffic_control(facts, "counters: frames come in, IP counts none")._replace(
+            certain=INFERRED
+        )
+    counters = moved(facts, f"dev.{name}.rx_packets", "Ip.InReceives", "Ip6InReceives")
+    return _firewall(facts, "ingress", counters, INFERRED)
 
 
 def _silent(facts: Facts) -> Finding | None:
-    """net.not_on_wire: no counter that multicast moves has moved."""
-    six = facts.question.family == 6
-    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
-    return network.silent(facts) if multicast < _ENOUGH else None
+    """net.not_on_wire: nothing has reached UDP at all."""
+    head = "Udp6" if facts.question.family == 6 else "Udp."
+    counters = ("InDatagrams", "InErrors", "IgnoredMulti")
+    reached = sum(facts.moved(f"{head}{name}") for name in counters)
+    return network.silent(facts) if facts.why_no_wire and reached < _ENOUGH else None
 
 
 def _older(facts: Facts) -> Finding | None:
-    return membership.older_version(facts)
+    return membership.older_version(facts) if not _arrives(facts) else None
 
 
 def _asm(facts: Facts) -> Finding | None:
@@ -197,6 +221,7 @@ def _arrives(facts: Facts) -> bool:
 
 
 _RULES: tuple[Rule, ...] = (
+    _other_host,
     network.interface_local,
     network.link_local,
     membership.missing,
@@ -216,6 +241,9 @@ _RULES: tuple[Rule, ...] = (
     link.xdp,
     _prerouting,
     _early,
+    delivery.crosstalk,
+    delivery.duplicates,
+    sender.loop_off,
     _asm,
     _silent,
 )

@@ -2,7 +2,7 @@
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
 from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
 from mcastctl.model.records import Finding
@@ -225,3 +225,32 @@ def silent(facts: Facts) -> Finding:
         "network",
         INFERRED,
     )
+
+
+def remarks(facts: Facts) -> list[Finding]:
+    """Return what else may keep a silent interface silent, each a warning."""
+    details = facts.details.get(facts.question.ifindex)
+    name = facts.name(facts.question.ifindex)
+    found = []
+    if details is not None and details.mode == "bridge":
+        found.append(
+            warning(
+                "net.macvlan_parent",
+                f"{name} is a macvlan: it never hears the host it sits on",
+                [f"link {name}: macvlan mode bridge over index {details.below}"],
+                "if the sender is that host, give it a macvlan of its own to send from",
+                "network",
+            )
+        )
+    asked = any(_is_query(facts, one) for one in facts.control)
+    if not asked and not facts.why_no_wire:
+        found.append(
+            warning(
+                "net.no_querier",
+                f"no querier was heard on {name}: a snooping switch forgets members in minutes",
+                [f"capture: no general query in {facts.watched_s:.1f} s (one is due every 125 s)"],
+                "listen longer (-T 130s); if a new join revives it, the switch has no querier",
+                "network",
+            )
+        )
+    return found

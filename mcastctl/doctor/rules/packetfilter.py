@@ -27,6 +27,12 @@ def may_match(rule: Rule, packet: Packet) -> bool:
     return all(_fits(one.get("match"), packet) is not False for one in rule.matches)
 
 
+def must_match(rule: Rule, packet: Packet) -> bool:
+    """Tell whether a rule is about a packet for certain, as far as earlier rules let it see it."""
+    fits = (_fits(one.get("match"), packet) for one in rule.matches)
+    return bool(rule.matches) and may_match(rule, packet) and all(fits)
+
+
 def _fits(match: object, packet: Packet) -> bool | None:
     """Tell whether one expression holds, None where this cannot be told."""
     if not isinstance(match, dict):

@@ -8,10 +8,11 @@ from mcastctl.doctor.rules import (
     link,
     membership,
     network,
+    packetfilter,
     router,
     sender,
 )
-from mcastctl.doctor.rules.verdict import Rule, first, info
+from mcastctl.doctor.rules.verdict import Rule, first, info, warning
 from mcastctl.model.records import Finding
 
 _LOCAL: tuple[Rule, ...] = (link.down, link.no_carrier, link.ipv6_disabled)
@@ -52,13 +53,30 @@ def diagnose(facts: Facts) -> list[Finding]:
     found = first(facts, _LOCAL)
     if found is not None:
         return [found]
-    if facts.why_no_wire:
-        return ladder.diagnose(facts)
     arrived = sum(facts.arrivals().values())
+    if facts.why_no_drops and (arrived or facts.why_no_wire):
+        return ladder.diagnose(facts)
     found = first(facts, _ARRIVED if arrived else _SILENT)
     if found is not None:
-        return [found]
+        return [found, *_behind(facts, found)]
     return [_delivered(facts, arrived)]
+
+
+def _behind(facts: Facts, found: Finding) -> list[Finding]:
+    """Return what would keep the datagrams out next, once the answer is repaired: warnings."""
+    if found.id == "net.not_on_wire":
+        return network.remarks(facts)
+    if found.id.startswith(("rx.", "host.firewall")):
+        return []
+    later = []
+    for hook in ("prerouting", "input"):
+        rule = dropped.certain_suspect(facts, hook)
+        if rule is not None:
+            title = f"behind that, a rule in {hook.upper()} would drop the group"
+            hint = dropped.accepting(facts, rule)
+            evidence = [packetfilter.describe(facts, rule)]
+            later.append(warning(f"host.firewall_{hook}", title, evidence, hint, "host"))
+    return later
 
 
 def _delivered(facts: Facts, arrived: int) -> Finding:
