@@ -30,6 +30,7 @@ from mcastctl.model.link import Link, LinkAddress
 from mcastctl.model.membership import bare
 from mcastctl.model.route import Reverse, unanswered
 
+ANY = "0.0.0.0"  # noqa: S104
 G4, OTHER4, SSM4, LOCAL4 = "239.1.1.1", "239.1.1.2", "232.1.1.1", "224.0.0.200"
 G6, LL6 = "ff15::1:1", "ff12::1:1"
 S4, ME4, FAR4 = "10.9.1.10", "10.9.1.20", "10.77.0.7"
@@ -51,7 +52,7 @@ LINKS = {1: LO, 2: ETH0, 3: ETH1}
 
 def app(
     port: int = PORT,
-    local: str = "0.0.0.0",  # noqa: S104
+    local: str = ANY,
     joined: tuple[Filter, ...] | None = None,
     **more: Any,
 ) -> Application:
@@ -115,7 +116,7 @@ def receiver(group: str = G4, **more: Any) -> Facts:
         memberships=member(group),
         applications=(
             app(
-                local="::" if six else "0.0.0.0",
+                local="::" if six else ANY,
                 joined=(Filter(2, group, "exclude", ()),),
             ),
         ),

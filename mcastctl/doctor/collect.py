@@ -45,6 +45,7 @@ class _Look(NamedTuple):
     counters: dict[str, int]
     rules: firewall.Ruleset
     entries: tuple[ForwardingEntry, ...]
+    forwarded: int
     drops: dict[int, int]
 
 
@@ -65,6 +66,7 @@ def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
         why_no_rules=last.rules.why_not,
         entries=last.entries,
         entries_before=first.entries,
+        forwarded_before=first.forwarded,
         drops_before=first.drops,
         memberships=joined,
         applications=_applications(question, joined),
@@ -76,11 +78,13 @@ def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
 
 def _look(question: Question) -> _Look:
     dropped = {inode: one.drops for inode, one in sockets.bound().items()}
-    found: tuple[ForwardingEntry, ...] = ()
+    routed: list[forwarding.Forwarded] = []
     with suppress(OSError):
-        found = tuple(one for one in forwarding.read() if isinstance(one, ForwardingEntry))
+        routed = forwarding.read()
+    found = tuple(one for one in routed if isinstance(one, ForwardingEntry))
+    sent = sum(one.packets_out for one in routed if isinstance(one, ForwardingInterface))
     rules = firewall.read()
-    return _Look(counters.read(), rules, found, dropped)
+    return _Look(counters.read(), rules, found, sent, dropped)
 
 
 def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
@@ -189,6 +193,9 @@ def _with_routes(facts: Facts) -> Facts:
                 links=links,
                 answers=answers,
                 route=routing.route(question.group),
+                bound_route=routing.route(question.group, question.ifindex)
+                if question.ifindex
+                else None,
                 reverse=routing.reverse(source) if source else None,
             )
     except SocketError:

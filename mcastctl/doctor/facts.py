@@ -71,7 +71,7 @@ class Facts(NamedTuple):
     Counters are those before and after; `drops` what the kernel threw away of the group and of
     the control plane. `why_no_*` say what could not be seen
     and what privilege would help, '' when it was seen. `queues` are samples of the receive
-    queues by inode.
+    queues by inode. `route` is where the group leaves, `bound_route` by the interface in question.
     """
 
     question: Question
@@ -94,12 +94,14 @@ class Facts(NamedTuple):
     moved_rules: Mapping[tuple[str, str, str, int | None, str], int] = {}
     why_no_rules: str = ""
     route: Route | None = None
+    bound_route: Route | None = None
     reverse: Reverse | None = None
     answers: Mapping[int, Answers] = {}
     bridges: tuple[Bridge, ...] = ()
     database: tuple[DatabaseEntry, ...] = ()
     forwarding: bool | None = None
     forwarding_interfaces: tuple[ForwardingInterface, ...] = ()
+    forwarded_before: int = 0
     entries: tuple[ForwardingEntry, ...] = ()
     entries_before: tuple[ForwardingEntry, ...] = ()
     bridge_netfilter: bool = False
@@ -152,6 +154,17 @@ class Facts(NamedTuple):
         if not found and self.local_source():
             found = self.wire("out")
         return found
+
+    def outgoing(self) -> dict[Flow, int]:
+        """Return the flows of the question that left, from whatever source."""
+        question = self.question
+        return {
+            one: count
+            for one, count in self.flows.items()
+            if one.direction == "out"
+            and one.dst == question.group
+            and one.dport in (question.port, None)
+        }
 
     def local_source(self) -> bool:
         """Tell whether a source asked about is this host."""

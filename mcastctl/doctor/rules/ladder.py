@@ -16,7 +16,16 @@ from mcastctl.doctor.rules import (
     packetfilter,
     sender,
 )
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, info, moved, warning
+from mcastctl.doctor.rules.verdict import (
+    INFERRED,
+    PROVED,
+    Rule,
+    error,
+    first,
+    info,
+    moved,
+    what_root_adds,
+)
 from mcastctl.model.records import Finding
 
 _ENOUGH = 3
@@ -26,16 +35,9 @@ _ENOUGH = 3
 def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause as far as anybody may know it, and what root would add."""
     found = first(facts, _RULES)
-    root = warning(
-        "doctor.unprivileged",
-        "without root neither the wire nor the kernel's drop reasons can be seen",
-        [one for one in (facts.why_no_wire, facts.why_no_drops, facts.why_no_rules) if one],
-        "sudo mcastctl doctor ... tells which datagrams arrive and why they are dropped",
-        "host",
-    )
     if found is not None:
-        return [found] if found.certain == PROVED else [found, root]
-    return [_nothing_found(facts), root]
+        return [found] if found.certain == PROVED else [found, what_root_adds(facts)]
+    return [_nothing_found(facts), what_root_adds(facts)]
 
 
 def _nothing_found(facts: Facts) -> Finding:
@@ -58,13 +60,13 @@ def _source_validation(facts: Facts) -> Finding | None:
     source = facts.reverse.source if facts.reverse else None
     if answers is None or source is None or answers.wanted is not False:
         return None
-    if answers.unicast is None:
-        return _without_address(facts)
-    if answers.unicast or answers.neighbour is False:
+    if answers.unicast is not False or answers.neighbour is False:
         return None
     said = f"route get {facts.question.group} from {source} iif: refused, a neighbour's: taken"
     value = ip_address(source)
     if facts.local_source():
+        if not _idle(facts):
+            return None  # a sender on this very host: what it sends is looped back, not received
         own = dropped.own_source(facts, said)
         return own._replace(certain=PROVED)
     if value.is_loopback or value.is_multicast or value.packed[0] in (0, 255):

@@ -177,6 +177,26 @@ def _ttl(facts: Facts) -> Finding | None:
     )
 
 
+def _unseen_ttl(facts: Facts) -> Finding | None:
+    """tx.ttl_too_low without the wire: the entry counts what no interface sends."""
+    entries = _entries(facts)
+    grown = sum(
+        (one.packets or 0) - ((earlier.packets or 0) if (earlier := _earlier(facts, one)) else 0)
+        for one in entries
+    )
+    sent = sum(one.packets_out for one in facts.forwarding_interfaces) - facts.forwarded_before
+    if not facts.why_no_wire or grown < 3 or sent or not any(one.oifs for one in entries):
+        return None
+    return error(
+        "tx.ttl_too_low",
+        "the entry matches, and nothing leaves: the TTL is likely used up",
+        [*map(describe_entry, entries), f"it counted {grown} datagrams, the interfaces sent none"],
+        "as root, doctor reads the TTL off the wire; in the sender: IP_MULTICAST_TTL",
+        "sender",
+        INFERRED,
+    )
+
+
 def _dropped(facts: Facts) -> Finding | None:
     """router.firewall_forward, router.rp_filter: the kernel names the reason."""
     counts = {one.reason: 0 for one in facts.drops}
@@ -249,6 +269,7 @@ _RULES: tuple[Rule, ...] = (
     _dropped,
     _wrong_interface,
     _ttl,
+    _unseen_ttl,
     _unresolved,
     _no_exit,
     _too_big,

@@ -44,3 +44,14 @@ def first(facts: Facts, rules: tuple[Rule, ...]) -> Finding | None:
         if found is not None:
             return found
     return None
+
+
+def what_root_adds(facts: Facts) -> Finding:
+    """Return what could not be seen, and how to see it."""
+    return warning(
+        "doctor.unprivileged",
+        "without root neither the wire nor the kernel's drop reasons can be seen",
+        [one for one in (facts.why_no_wire, facts.why_no_drops, facts.why_no_rules) if one],
+        "sudo mcastctl doctor ... tells which datagrams arrive and why they are dropped",
+        "host",
+    )
