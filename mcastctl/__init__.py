@@ -8,7 +8,7 @@ The package is eight rooms off one corridor; a datagram walks
     net      sockets that move data     options, sender, receiver, responder, loop
     host     what the host says         interfaces, routes, memberships, kernel knobs
     decode   bytes -> meaning           RTP, MPEG-TS
-    doctor   facts -> findings          the self-test
+    doctor   facts -> findings          why nothing arrives; the self-test
     output   records -> people          text, JSON lines, hex, raw, tables
 
 ``tests/test_architecture.py`` holds the table of who may import whom.

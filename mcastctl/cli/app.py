@@ -28,7 +28,7 @@ COMMANDS = {
     "ifaces": "Show the interfaces and their multicast state.",
     "routes": "Where a group leaves this host, and why.",
     "groups": "Who on this host has joined what.",
-    "doctor": "Check that multicast works on this host.",
+    "doctor": "Why a datagram does not arrive, and the fix.",
 }
 """Each command with its short help, so that `--help` imports none of them."""
 

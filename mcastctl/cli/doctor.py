@@ -19,6 +19,7 @@ mcastctl doctor 10.0.0.9@239.1.1.1:5004 -i eth0    why does it not arrive here?
 mcastctl doctor 239.1.1.1:5004 --pid 4711          not at this process?
 mcastctl doctor 239.1.1.1:5004 --role sender       does it leave this host?
 mcastctl doctor 239.1.1.1:5004 --role router       is it forwarded here? (or switch)
+mcastctl doctor                                    the host as a whole
 mcastctl doctor --self-test                        loopback only, nothing leaves this host
 mcastctl doctor --self-test -i eth0 -j             on an interface; TTL 1
 """
@@ -54,11 +55,6 @@ def command(**given: Any) -> int:
     name = options.snapshot_format(given["output"], given["as_json"])
     if given["self_test"]:
         return _self_test(given, name)
-    if given["endpoint"] is None:
-        raise ValueRangeError(
-            "doctor was not told what to look for",
-            hint="write 'mcastctl doctor GROUP:PORT', or --self-test",
-        )
     return _diagnose(given, name)
 
 
@@ -85,7 +81,10 @@ def _diagnose(given: dict[str, Any], name: str) -> int:
     question = _question(given)
     watch_s = _WATCH_S if given["timeout"] is None else given["timeout"]
     with Loop() as loop:
-        found, _facts = report.run(question, watch_s, loop)
+        if question is None:
+            found = report.health(watch_s, loop)
+        else:
+            found = report.run(question, watch_s, loop)
         stopped_by = loop.stopped_by
     if name != "text" and not given["quiet"]:
         snapshot.records(found, name)
@@ -98,10 +97,14 @@ def _status(found: "list[Finding]") -> int:
     return NO if any(one.severity == "error" for one in found) else YES
 
 
-def _question(given: dict[str, Any]) -> "Question":
+def _question(given: dict[str, Any]) -> "Question | None":
+    """Return what is asked about, None for the host as a whole."""
     from mcastctl.doctor.facts import Question
 
-    one: Endpoint = given["endpoint"]
+    one: Endpoint | None = given["endpoint"]
+    if one is None:
+        _refuse_details(given)
+        return None
     if one.further:
         raise AddressError("doctor looks for one group at a time", hint="leave /LEN or +N out")
     if one.exclude:
@@ -120,6 +123,15 @@ def _question(given: dict[str, Any]) -> "Question":
         given["role"],
         given["pid"],
     )
+
+
+def _refuse_details(given: dict[str, Any]) -> None:
+    """Refuse what only a question about a group can use."""
+    if given["iface"] or given["pid"] or given["port"] or given["role"] != "receiver":
+        raise ValueRangeError(
+            "without a group doctor looks at the host as a whole",
+            hint="name what does not arrive: mcastctl doctor GROUP:PORT -i IFACE",
+        )
 
 
 def _interface(text: str, role: str) -> tuple[str, int]:

@@ -6,10 +6,19 @@ from mcastctl.model.records import Finding
 from mcastctl.net.loop import Loop
 
 
-def run(question: Question, watch_s: float, loop: Loop) -> tuple[list[Finding], Facts]:
-    """Return the findings, the answer first, and the facts behind them."""
-    facts = placed(collect.collect(question, watch_s, loop))
-    return rules.diagnose(facts), facts
+def run(question: Question, watch_s: float, loop: Loop) -> list[Finding]:
+    """Return the findings, the answer first."""
+    return rules.diagnose(placed(collect.collect(question, watch_s, loop)))
+
+
+def health(watch_s: float, loop: Loop) -> list[Finding]:
+    """Return what may trouble multicast on this host, whatever the group."""
+    question = Question(_ANY_GROUP, 1, role="host")
+    return rules.health.diagnose(collect.collect(question, watch_s, loop))
+
+
+_ANY_GROUP = "239.255.255.250"
+"""An ordinary group, to ask the routing code about."""
 
 
 def placed(facts: Facts) -> Facts:

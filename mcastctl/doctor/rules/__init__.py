@@ -1,8 +1,10 @@
 """From facts to findings: pure rules, one small function per cause, in the order of the path."""
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import receiver, router, sender, switch
+from mcastctl.doctor.rules import health, receiver, router, sender, switch
 from mcastctl.model.records import Finding
+
+__all__ = ["diagnose", "health"]
 
 _ROLES = {
     "receiver": receiver.diagnose,
