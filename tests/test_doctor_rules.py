@@ -225,6 +225,7 @@ CAUSES: list[tuple[str, Facts]] = [
         "rx.joined_wrong_iface",
         receiver(memberships=member(index=3), drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core")),
     ),
+    ("rx.joined_wrong_iface", receiver(flows=flow(iface="eth1"))),
     ("rx.bound_wrong_addr", receiver(applications=(app(local=ME4),), drops=drop(**UDP))),
     ("rx.bound_wrong_addr", receiver(applications=(app(local=OTHER4),), drops=drop(**UDP))),
     ("rx.bound_wrong_port", receiver(applications=(app(port=5001),), drops=drop(**UDP))),
@@ -600,6 +601,7 @@ HEALTHY = {
     "another program on the port": receiver(
         applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
     ),
+    "a unicast server on the port": receiver(applications=(app(), app(local=ME4, joined=()))),
     "sender": sender(),
     "TTL 0 that leaves": sender(flows=flow(direction="out", src=ME4, ttl=0)),
     "router": router(),

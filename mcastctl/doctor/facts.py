@@ -203,6 +203,12 @@ class Facts(NamedTuple):
         pid = self.question.pid
         return tuple(one for one in self.applications if pid in {each[0] for each in one.holders})
 
+    def arrived_here(self) -> int:
+        """Return how many datagrams came in by the interface in question, or one as good."""
+        found = self.arrivals()
+        joined = any(self.member_on(self.ifindex(name)) for name in found)
+        return sum(found.values()) if joined else found.get(self.name(self.question.ifindex), 0)
+
     def bridged(self) -> Iterator[tuple[Bridge, str]]:
         """Yield (bridge, port) of every port."""
         for bridge in self.bridges:

@@ -67,12 +67,15 @@ def interested(facts: Facts, one: Application) -> bool:
 def deaf(facts: Facts) -> list[tuple[Application, str]]:
     """Return the sockets that mean to hear the group and do not, with the id of why."""
     source = next(iter(facts.question.sources), None) or _source(facts)
+    heard = bool(hearing(facts)) and facts.question.pid is None
     found = []
     for one in facts.ours():
         if not interested(facts, one):
             continue
         ident = mismatch(facts, one, source, facts.question.ifindex)
-        if ident == "rx.bound_wrong_port" and not _joined(facts, one):
+        # Who joined nothing may well be a program for unicast, where another one hears the group.
+        needs_join = ident == "rx.bound_wrong_port" or (heard and ident != "rx.not_joined")
+        if needs_join and not _joined(facts, one):
             continue
         if ident:
             found.append((one, ident))

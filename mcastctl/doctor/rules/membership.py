@@ -147,6 +147,25 @@ def _other_interface(facts: Facts) -> Finding | None:
     )
 
 
+def elsewhere(facts: Facts) -> Finding | None:
+    """rx.joined_wrong_iface, seen from the interface that is joined: they come by another one."""
+    arrived = facts.arrivals()
+    name = facts.name(facts.question.ifindex)
+    if not arrived or name in arrived:
+        return None
+    group, way = facts.question.group, max(arrived, key=lambda each: arrived[each])
+    return error(
+        "rx.joined_wrong_iface",
+        f"{group} arrives on {way}, but is joined on {name}",
+        [
+            f"capture: {arrived[way]} datagrams came in by {way}, none by {name}",
+            f"/proc/net/igmp{'6' if facts.question.family == 6 else ''}: not joined on {way}",
+        ],
+        f"join it on {way}: name that interface in the join (imr_ifindex)",
+        "socket",
+    )
+
+
 def _nowhere(facts: Facts) -> Finding:
     question = facts.question
     sockets = on_port(facts)

@@ -33,8 +33,10 @@ _SILENT: tuple[Rule, ...] = (
     dropped.dominant,
     delivery.fragments,
     network.interface_local,
+    router.container,
     network.link_local,
     membership.missing,
+    membership.elsewhere,
     membership.older_version,
     membership.filtered,
     membership.ssm_without_source,
@@ -53,7 +55,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     found = first(facts, _LOCAL)
     if found is not None:
         return [found]
-    arrived = sum(facts.arrivals().values())
+    arrived = facts.arrived_here()
     if facts.why_no_drops and (arrived or facts.why_no_wire):
         return ladder.diagnose(facts)
     found = first(facts, _ARRIVED if arrived else _SILENT)
