@@ -7,7 +7,8 @@ The package is eight rooms off one corridor; a datagram walks
     model    what things are            pure values and rules, no I/O, no clock
     net      sockets that move data     options, sender, receiver, responder, loop
     host     what the host says         interfaces, routes, memberships, kernel knobs
-    decode   bytes -> meaning           RTP, MPEG-TS
+    capture  frames off the wire        packet rings, libpcap, capture files, filters
+    decode   bytes -> meaning           link, IP, IGMP, MLD, PIM, VRRP, mDNS, RTP, MPEG-TS
     doctor   facts -> findings          why nothing arrives; the self-test
     output   records -> people          text, JSON lines, hex, raw, tables
 

@@ -6,7 +6,10 @@ import functools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import control
+import frames
 import pytest
 from world import Outcome, Place, World
 
@@ -33,6 +36,8 @@ RUNS = [
     (["listen", "-i", "lo", GROUP, "-T", "0.2s"], {1}),
     (["listen", "-i", "lo", GROUP, "-T", "0.2s", "-j"], {1}),
     (["echo", "-i", "lo", GROUP, "-T", "0.2s"], {0, 1}),
+    (["sniff", "-i", "lo", "-T", "0.2s", "--rcvbuf", "1MiB"], {1}),
+    (["sniff", "-i", "lo", "-T", "0.2s", "--rcvbuf", "1MiB", "-j"], {1}),
 ]
 
 
@@ -73,6 +78,18 @@ def test_running_loads_nothing_heavy_and_stays_small(
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", outcome.stderr, re.MULTILINE)
     assert peak, outcome.stderr
     assert int(peak[1]) * 1024 < 20 * MEBIBYTE, f"mcastctl {' '.join(args)}: {peak[0]}"
+
+
+@pytest.mark.parametrize("args", [[], ["-v"], ["-j"], ["--streams"], ["--control"]], ids=" ".join)
+def test_reading_a_capture_loads_no_dissector(here: Place, tmp_path: Path, args: list[str]) -> None:
+    """Nor does any message that has a decoder here; what has none brings scapy in."""
+    path = tmp_path / "all.pcap"
+    path.write_bytes(frames.pcap([frames.ether(packet) for packet in control.ALL.values()]))
+    outcome = start(here, ["sniff", "-r", str(path), *args])
+    assert outcome.returncode == 0
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", outcome.stderr, re.MULTILINE)
+    assert peak
+    assert int(peak[1]) * 1024 < 24 * MEBIBYTE
 
 
 def test_the_budget_sees_a_planted_import() -> None:

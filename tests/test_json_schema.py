@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import control
+import frames
 import pytest
 from conftest import Pair, reason_without_world
 from streams import Json, Stream, check_schema, inject
@@ -29,6 +32,7 @@ PROMISED = {
     "interval": f"type ts streams {TOTALS}",
     "summary": f"type ts reason exit_status streams {TOTALS}",
     "notice": "type ts level code text hint",
+    "packet": "type ts number iface direction proto src dst sport dport length info fields",
     "interface": "type name index mtu mac up carrier multicast loopback point_to_point addresses "
     "igmp_version mld_version rp_filter counters",
     "interface_rates": "type ts name ifindex elapsed_s rx_packets_per_s rx_bits_per_s "
@@ -90,6 +94,7 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
     live = a.mcastctl("ifaces", "a0", "--live", "--interval", "100ms", "-T", "2s", "-j")
     found["interface_rates"] = Stream.of(live).all("interface_rates")[0]
     found |= routed()
+    found["packet"] = capture(a)
     found["finding"] = {
         "type": "finding",
         "id": "no-route",
@@ -122,13 +127,23 @@ def routed() -> dict[str, Json]:
     return {str(one.to_dict()["type"]): json.loads(json.dumps(one.to_dict())) for one in records}
 
 
+def capture(place: Host) -> Json:
+    """One packet record, of a file made for it."""
+    report = frames.ether(control.IGMP["v3 report"])
+    with tempfile.NamedTemporaryFile(suffix=".pcap") as file:
+        file.write(frames.pcap([report]))
+        file.flush()
+        return Stream.of(place.mcastctl("sniff", "-r", file.name, "-j")).records[1]
+
+
 def test_the_schema_is_the_promise(examples: dict[str, Json]) -> None:
     for kind, keys in PROMISED.items():
         check_schema([examples[kind]])
         check_schema([examples[kind] | {"one_more": {"key": 1}}])  # only ever added
         for key in keys.split():
             must_fail(without(examples[kind], key))
-            must_fail(examples[kind] | {key: {"not": "that"}})
+            wrong: Any = [{}] if isinstance(examples[kind][key], dict) else {"not": "that"}
+            must_fail(examples[kind] | {key: wrong})
     for key in STREAM.split():
         for kind in ("interval", "summary"):
             broken = copy.deepcopy(examples[kind])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import struct
 import sys
+import time
 from array import array
 from collections.abc import Callable
+from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import Stream, inject
 from test_send import GROUP4, GROUP6, listen, raw
+from world import Host
 
 from mcastctl.model import probe
 from mcastctl.model.columns import alike, counts_up, repeats
@@ -89,6 +94,20 @@ def test_runs_that_continue_each_other(kind: str, burst: int) -> None:
     (stream,) = same(list(parts))["streams"]
     assert (stream["packets"], stream["lost"], stream["duplicates"]) == (1800, 0, 0)
     assert stream["max_gap_ms"] == 1.0
+
+
+@pytest.mark.parametrize("kind", [PROBE, RTP, PLAIN])
+def test_a_run_takes_over_its_continuation_and_nothing_else(kind: str) -> None:
+    whole = run(300, kind=kind, seq=65400)
+    begin, end = run(300, kind=kind, seq=65400), whole.after(100)
+    for column in (begin.times_ns, begin.stamps, begin.payloads):
+        del column[100:]  # type: ignore[attr-defined]
+    end.base_ns, end.times_ns = end.base_ns + 7, array("q", [one - 7 for one in end.times_ns])
+    other = [run(9, kind=kind, seq=65500, sport=1), run(9, kind=kind, seq=65499)]
+    for one in other[: 1 if kind == PLAIN else 2]:
+        assert not begin.absorb(one)
+    assert begin.absorb(end)
+    assert list(begin.datagrams()) == list(whole.datagrams())
 
 
 @given(
@@ -322,3 +341,23 @@ def test_a_busy_listener_naps_and_loses_nothing(pair: Pair) -> None:
     found = Stream.of(listener.finish()).summary
     number = sent.records[-1]["sent"]
     assert (found["packets"], found["lost"], found["kernel_drops"]) == (number, 0, 0)
+
+
+@pytest.mark.parametrize("options", [["-q"], [], ["-j"]], ids=["quiet", "text", "json"])
+def test_a_busy_listener_stays_small(pair: Pair, options: list[str]) -> None:
+    a, b = pair
+    listener = b.start_mcastctl("listen", GROUP4, *options, "-T", "60s", stdout=DEVNULL)
+    wait_joined(b)
+    a.mcastctl("send", GROUP4, "--probe", "--flood", "-s", "1400", "-T", "700ms", "-q")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{listener.pid}/status").read_text())
+    listener.stop()
+    assert peak
+    assert int(peak[1]) <= 20 * 1024
+
+
+def wait_joined(host: Host) -> None:
+    """Wait for a membership that its holder keeps to itself."""
+    deadline = time.monotonic() + 10
+    while "010101EF" not in host.proc("igmp"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

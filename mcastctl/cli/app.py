@@ -28,6 +28,7 @@ COMMANDS = {
     "ifaces": "Show the interfaces and their multicast state.",
     "routes": "Where a group leaves this host, and why.",
     "groups": "Who on this host has joined what.",
+    "sniff": "Capture and explain multicast on the wire.",
     "doctor": "Why a datagram does not arrive, and the fix.",
 }
 """Each command with its short help, so that `--help` imports none of them."""
@@ -36,7 +37,6 @@ EPILOG = """\b
 Examples:
   mcastctl listen 239.1.1.1:5004                 hear a group
   mcastctl send 239.1.1.1:5004 hello             send to it
-  mcastctl doctor --self-test                    does multicast work here?
 Exit status: 0 yes, 1 no, 2 could not ask. Settings: MCASTCTL_COMMAND_OPTION
 in the environment, [command] of $XDG_CONFIG_HOME/mcastctl/config.toml."""
 

@@ -177,6 +177,17 @@ def snapshot(*extra_formats: str) -> Callable[[F], F]:
     )
 
 
+def records() -> Callable[[F], F]:
+    """Return the options of what streams records that have no payload of their own."""
+    return bundle(
+        click.option(
+            "-o", "--output", "output", metavar="FORMAT", help="Print as text, json, jsonl."
+        ),
+        click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON lines (-o json)."),
+        *_PRINTING,
+    )
+
+
 _FORMATS = ("text", "json", "jsonl", "hex", "raw")
 
 dumps = bundle(
@@ -205,16 +216,38 @@ limits = bundle(
     click.option("-T", "--timeout", type=p.TIME, help="Stop after this time in all."),
 )
 
+netns = click.option(
+    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
+)
+
+capture = bundle(
+    netns,
+    click.option(
+        "--direction", type=click.Choice(["in", "out"]), help="Only what comes in, or goes out."
+    ),
+    click.option(
+        "--promisc",
+        is_flag=True,
+        help="Also frames for other hosts. Without it the interface passes what is for this "
+        "host and every group (all-multicast mode; tcpdump -p shows only groups joined here).",
+    ),
+    click.option(
+        "-s", "--size", type=p.SNAPLEN, default=p.MAX_SNAPLEN, help="Bytes kept of each frame."
+    ),
+    click.option(
+        "--rcvbuf", type=p.SIZE, default=16 << 20, help="Memory for frames not looked at yet."
+    ),
+    click.option("--rotate-size", type=p.SIZE, help="-w: next file at this size."),
+    click.option("--rotate-time", type=p.TIME, help="-w: next file after this time."),
+    click.option("--rotate-packets", type=p.COUNT, help="-w: next file after this many."),
+    click.option("--rotate-keep", type=p.COUNT, help="-w: delete all but the last N files."),
+)
+
 egress = bundle(
     click.option("-t", "--ttl", type=p.TTL, default=1, show_default=True, help="TTL or hop limit."),
     click.option("-L", "--no-loop", is_flag=True, help="Listeners on this host do not hear it."),
     click.option("-Q", "--dscp", type=p.DSCP, default=0, help="DSCP: 0-63, ef, af41, cs5 ..."),
     click.option("--bind", type=p.BIND, default=(None, None), help="Source address and port."),
-)
-
-
-netns = click.option(
-    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
 )
 
 

@@ -135,5 +135,7 @@ DSCP = Parsed("dscp", units.parse_dscp)
 HEX = Parsed("hex", units.parse_hex)
 BIND = Parsed("[addr][:port]", parse_bind)
 COUNT = whole("n", "count", 1, 2**63)
+MAX_SNAPLEN = 262_144
+SNAPLEN = whole("size", "snap length", 64, MAX_SNAPLEN)
 PID = whole("pid", "process", 1, 2**22)
 TTL = whole("ttl", "TTL", 0, 255)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcastctl import __version__
 from mcastctl.cli import options
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
+from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record, Report, Start
 from mcastctl.net.loop import Loop
 from mcastctl.output import sinks
@@ -88,3 +89,29 @@ def stream(
 
 def _error(error: McastError) -> Notice:
     return Notice(time.time_ns(), "error", "failed", error.message, error.hint)
+
+
+def limits(given: Mapping[str, Any]) -> Limits:
+    """Return when -c, -T and --idle let a capture end."""
+    return Limits(
+        time.monotonic_ns(),
+        count=given["count"],
+        timeout_s=given["timeout"],
+        idle_s=given["idle"],
+    )
+
+
+def readable(loop: Loop, limits: Limits) -> Callable[[int], bool]:
+    """Return what waits for a descriptor as the loop waits; False when the run is to end."""
+    watched: set[int] = set()
+
+    def ready(descriptor: int) -> bool:
+        if descriptor not in watched:
+            loop.watch(descriptor)
+            watched.add(descriptor)
+        while loop.stopped_by is None and not limits.reached(time.monotonic_ns()):
+            if loop.wait(limits.next_ns()):
+                return True
+        return False
+
+    return ready

@@ -11,6 +11,7 @@ from mcastctl.model.mark import NO_MARK, Mark
 if TYPE_CHECKING:  # send and listen start without them
     from mcastctl.model.interface import Rates
     from mcastctl.model.membership import Change
+    from mcastctl.model.packet import Packet
 
 SCHEMA = 1
 
@@ -225,5 +226,7 @@ class Finding(NamedTuple):
         return {"type": "finding", **self._asdict()}
 
 
-Record: TypeAlias = "Start | Membership | Datagram | Reply | Notice | Report | Change | Rates"
+Record: TypeAlias = (
+    "Start | Membership | Datagram | Reply | Notice | Report | Change | Rates | Packet"
+)
 """Anything a stream prints."""

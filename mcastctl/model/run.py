@@ -61,6 +61,21 @@ class Run:
         """Yield every one."""
         return map(self.at, range(self.number))
 
+    def absorb(self, later: "Run") -> bool:
+        """Take over a run that goes on where this one ends; tell whether it does."""
+        first, then = self.first, later.first
+        if first[_FLOW] != then[_FLOW] or first.mark[:2] != then.mark[:2]:
+            return False
+        if first.mark.seq is not None:
+            mask = 0xFFFF if first.mark.kind == RTP else (1 << 64) - 1
+            if then.mark.seq != (first.mark.seq + self.number) & mask:
+                return False
+        shift = later.base_ns - self.base_ns
+        self.times_ns.extend([time + shift for time in later.times_ns] if shift else later.times_ns)
+        self.stamps.extend(later.stamps)
+        self.payloads.extend(later.payloads)
+        return True
+
     def after(self, place: int) -> "Run":
         """Return the run that begins at `place`."""
         return Run(
@@ -81,15 +96,18 @@ class Run:
         if times[-1] - times[0] <= known_ns:
             return known_ns
         edges = [*times[::_STRETCH], times[-1]]
-        for place in range(len(edges) - 1):
-            if edges[place + 1] - edges[place] > known_ns:
-                at = place * _STRETCH
-                part = times[at : at + _STRETCH + 1]
-                known_ns = max(known_ns, *map(sub, part[1:], part))
-        return known_ns
+        spans = map(sub, edges[1:], edges)
+        longer = [place for place, span in enumerate(spans) if span > known_ns]
+        parts = [times]
+        if len(longer) <= _FEW:
+            parts = [times[place * _STRETCH : (place + 1) * _STRETCH + 1] for place in longer]
+        return max([known_ns, *(max(map(sub, part[1:], part), default=0) for part in parts)])
 
 
-_STRETCH = 16
+_FLOW = slice(1, 11)
+"""The fields of a datagram that a flow shares, from direction to length."""
+_STRETCH, _FEW = 8, 8
+"""Arrivals of a stretch; more stretches than that are looked at all in one."""
 
 Heard = Datagram | Run
 """What a receiver hands on: one datagram, or many at once."""

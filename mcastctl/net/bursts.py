@@ -74,7 +74,7 @@ class Bursts:
             try:
                 taken, error = ladder.send(first, end - first)
             except BlockingIOError:
-                self.blocked = ladder.sender.fileno()
+                self.blocked = ladder.fileno()
                 return
             self._advance(taken)
             self.times.note(now_ns, taken)

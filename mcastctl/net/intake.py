@@ -91,13 +91,16 @@ class Intake:
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []
+        most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
         while most > 0:
             count = self._receive(min(most, self._room))
             if count:
                 self._note_times(count)
-                batch = list(self._split(0, count))
-                heard += batch
-                self.has_ts = self.has_ts or any(one.mark.kind == MPEGTS for one in batch)
+                for one in self._split(0, count):
+                    self.has_ts = self.has_ts or one.mark.kind == MPEGTS
+                    last = heard[-1] if heard else None
+                    if not (isinstance(one, Run) and isinstance(last, Run) and last.absorb(one)):
+                        heard.append(one)
             most -= count
             self._gathered += count
             self._latest = count

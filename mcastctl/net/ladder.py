@@ -12,6 +12,7 @@ from mcastctl.model.columns import ProbeSlots, Slots
 from mcastctl.net import sockopts
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sender import Sender, Target
+from mcastctl.net.sockopts import SockAddr
 
 MOST_SEGMENTS = (128, 64)
 """UDP_MAX_SEGMENTS of <linux/udp.h>, since Linux 6.9 and before."""
@@ -38,9 +39,9 @@ class Segmented:
     unfit = frozenset((errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP))
 
     def __init__(
-        self, sender: Sender, target: Target, slots: Slots | ProbeSlots, most: int
+        self, sender: Sender, names: list[SockAddr], slots: Slots | ProbeSlots, most: int
     ) -> None:
-        self._sender, self._name = sender, sender.sockaddr(target)
+        self._sender, self._name = sender, names[0] if names else None
         self._view = memoryview(slots.buffer)
         self._size, self._stride = slots.size, slots.stride
         self.most = min(most, _MOST_BYTES // max(slots.size, 1))
@@ -68,12 +69,12 @@ class Batched:
     most = 1
     unfit = frozenset[int]()
 
-    def __init__(self, sender: Sender, targets: list[Target], slots: Slots | ProbeSlots) -> None:
+    def __init__(self, sender: Sender, names: list[SockAddr], slots: Slots | ProbeSlots) -> None:
         from mcastctl.net.messages import Outbox  # ctypes: only who sends many pays for it
 
-        names = [sockopts.pack_name(sender.sockaddr(target)) for target in targets]
+        packed = [sockopts.pack_name(name) for name in names]
         self._descriptor = sender.fileno()
-        self._outbox = Outbox(slots.buffer, slots.size, slots.stride, names)
+        self._outbox = Outbox(slots.buffer, slots.size, slots.stride, packed)
 
     def send(self, first: int, count: int) -> int:
         """Hand over slots in one call."""
@@ -89,9 +90,9 @@ class Single:
     most = 1
     unfit = frozenset[int]()
 
-    def __init__(self, sender: Sender, targets: list[Target], slots: Slots | ProbeSlots) -> None:
+    def __init__(self, sender: Sender, names: list[SockAddr], slots: Slots | ProbeSlots) -> None:
         self._sender = sender
-        self._names = [sender.sockaddr(target) for target in targets]
+        self._names: list[SockAddr | None] = [*names] or [None]
         self._view = memoryview(slots.buffer)
         self._size, self._stride = slots.size, slots.stride
 
@@ -107,7 +108,10 @@ class Single:
 
 
 class Ladder:
-    """The ways left for one socket, best first. `largest` is the most datagrams of one call."""
+    """The ways left for one sender, best first. `largest` is the most datagrams of one call.
+
+    Rungs get the names to send to in turn, none when their socket is connected.
+    """
 
     def __init__(
         self, sender: Sender, targets: list[Target], slots: Slots | ProbeSlots, *, segment: bool
@@ -116,6 +120,9 @@ class Ladder:
         self.targets = targets
         self.slots = slots
         self.largest = 0
+        connected = sender.connect(targets[0]) if len(targets) == 1 else None
+        self._way = connected or sender
+        self._names = [] if connected else [sender.sockaddr(target) for target in targets]
         cut = segment and HERE.udp_segment is not None and len(targets) == 1 and slots.size > 0
         self._left = list(MOST_SEGMENTS) if cut else []
         self._rung = self._next()
@@ -123,12 +130,16 @@ class Ladder:
     def _next(self) -> Rung:
         while self._left:
             try:
-                return Segmented(self.sender, self.targets[0], self.slots, self._left.pop(0))
+                return Segmented(self._way, self._names, self.slots, self._left.pop(0))
             except OSError:
                 self._left.clear()  # a kernel before 4.18
         if HERE.mmsghdr is not None:
-            return Batched(self.sender, self.targets, self.slots)
-        return Single(self.sender, self.targets, self.slots)
+            return Batched(self._way, self._names, self.slots)
+        return Single(self._way, self._names, self.slots)
+
+    def fileno(self) -> int:
+        """Return the descriptor that must be writable."""
+        return self._way.fileno()
 
     def send(self, first: int, count: int) -> tuple[int, int]:
         """Hand over slots from `first` on; return how many are done with, and the errno if refused.
@@ -141,7 +152,7 @@ class Ladder:
             except BlockingIOError:
                 raise
             except OSError as error:
-                if self.sender.drain_errors():
+                if self._way.drain_errors():
                     continue  # it was about an earlier datagram
                 number = error.errno or 0
                 if number not in self._rung.unfit:

@@ -22,6 +22,7 @@ _STOPPING = tuple(
 )
 
 
+_SOON_NS = 20_000_000
 _LONGEST_MS = 60_000
 """Longest single wait; poll(2) takes an int, and callers wait again until their time is up."""
 
@@ -30,19 +31,20 @@ class Loop:
     """A poll set with deadlines on the monotonic clock; use as a context manager.
 
     `stopped_by` is the number of the signal that asked to stop, None so far. `before_wait` is
-    called whenever the run has caught up: the moment to write out what was gathered. For
+    called whenever the run has caught up: the moment to write out what was gathered; True asks
+    for another call soon. For
     `spin_ns` after something was ready it looks again and again before it blocks, because waking
     up takes longer than most answers. Without `handle_signals` they end the process as they
     always do.
     """
 
     def __init__(
-        self, before_wait: Callable[[], None] | None = None, *, handle_signals: bool = True
+        self, before_wait: Callable[[], bool] | None = None, *, handle_signals: bool = True
     ) -> None:
         self.stopped_by: int | None = None
         self.spin_ns = 0
         self._spin_until_ns = 0
-        self._before_wait = before_wait or (lambda: None)
+        self._before_wait = before_wait or (lambda: False)
         self._signals = _STOPPING if handle_signals else ()
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
@@ -101,7 +103,9 @@ class Loop:
             return []
         ready = self._poll.poll(0)
         if not ready:
-            self._before_wait()
+            if self._before_wait():
+                soon_ns = time.monotonic_ns() + _SOON_NS
+                until_ns = soon_ns if until_ns is None else min(until_ns, soon_ns)
             ready = self._spin() or self._poll_until(until_ns)
         descriptors = []
         for descriptor, _events in ready:

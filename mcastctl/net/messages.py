@@ -24,22 +24,30 @@ def address_of(buffer: Any) -> int:
 
 
 class Outbox:
-    """Datagrams of `size` bytes, `stride` apart in `buffer`, to `names` in turn (sockaddrs)."""
+    """Datagrams of `size` bytes, `stride` apart in `buffer`, to `names` in turn (sockaddrs).
+
+    Without names they go where the socket is connected to.
+    """
 
     def __init__(self, buffer: bytearray, size: int, stride: int, names: list[bytes]) -> None:
         slots = len(buffer) // stride
-        self._kept: list[Any] = [buffer, bytearray(b"".join(names))]
-        base, name = map(address_of, self._kept)
+        self._kept: list[Any] = [buffer]
+        base = address_of(buffer)
+        places, length = [0], 0
+        if names:
+            length = len(names[0])
+            packed = bytearray(b"".join(names))
+            self._kept.append(packed)
+            places = [address_of(packed) + at * length for at in range(len(names))]
         vectors = bytearray(
             b"".join(_IOVEC.pack(base + slot * stride, size) for slot in range(slots))
         )
         vector = address_of(vectors)
         header = struct.Struct(HERE.mmsghdr or "")
-        length = len(names[0])
         headers = bytearray(
             b"".join(
                 header.pack(
-                    *(name + slot % len(names) * length, length),
+                    *(places[slot % len(places)], length),
                     *(vector + slot * _IOVEC.size, 1),
                     *(0, 0, 0, 0),
                 )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mcastctl.model import refusal
 from mcastctl.model.address import family, is_multicast, keeps_zone
 from mcastctl.model.endpoint import Endpoint
-from mcastctl.model.errors import AddressError
+from mcastctl.model.errors import AddressError, SocketError
 from mcastctl.model.records import Datagram, Notice
 from mcastctl.net import ancillary, nic, sockopts
 from mcastctl.net.nic import Nic
@@ -70,6 +70,7 @@ class Sender:
         self.errors: dict[int, int] = {}
         self.unreachable: dict[str, int] = {}  # ICMP reports by destination
         self.attempted = self.sent = self.sent_bytes = 0
+        self._connected: Sender | None = None
 
     def _configure(self, egress: Egress) -> None:
         sock, version = self._sock, self.version
@@ -134,9 +135,31 @@ class Sender:
         self.attempted += number
         self.errors[error] = self.errors.get(error, 0) + number
 
-    def hand_over(self, parts: list[memoryview], where: SockAddr) -> None:
-        """Send the parts as one payload, uncounted."""
-        self._sock.sendmsg(parts, (), 0, where)
+    def connect(self, target: Target) -> "Sender | None":
+        """Return a sender of the same source and port for this target alone, None if refused.
+
+        The kernel then looks the route up once instead of for each datagram. It hears nothing but
+        the group: replies still come here.
+        """
+        if self._connected is not None:
+            self._connected.close()
+        try:
+            if not self.local_port:
+                self._sock.bind(("::" if self.version == 6 else "0.0.0.0", 0))  # noqa: S104
+            sockopts.share_port(self._sock)
+            one = Sender(self.version, self.out, self.egress._replace(source_port=self.local_port))
+            self._connected = one
+            one._sock.connect(self.sockaddr(target))
+        except (OSError, SocketError):
+            return None
+        return one
+
+    def hand_over(self, parts: list[memoryview], where: SockAddr | None) -> None:
+        """Send the parts as one payload, uncounted; `where` is None once connected."""
+        if where is None:
+            self._sock.sendmsg(parts)
+        else:
+            self._sock.sendmsg(parts, (), 0, where)
 
     def set_segment(self, size: int) -> None:
         """Let the kernel cut payloads into datagrams of `size` bytes, 0 for not."""
@@ -231,6 +254,8 @@ class Sender:
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+        if self._connected is not None:
+            self._connected.close()
 
 
 MSG_ERRQUEUE = 0x2000

@@ -157,7 +157,10 @@ class Transmission:
         if blocked is not None:
             loop.watch(blocked, writable=True)
             loop.wait(deadline_ns)
-            loop.watch(blocked)
+            if blocked in self._senders:
+                loop.watch(blocked)
+            else:  # one that hears no replies
+                loop.unwatch(blocked)
             return
         until: float | None = self._feed.wake_ns()
         hungry = self._payloads.hungry and not self._feed.pending

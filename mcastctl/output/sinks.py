@@ -30,12 +30,14 @@ class Sink:
 
     payload_only = False
     """Whether standard output is for payload: then `quiet` concerns what is for people only."""
+    for_people = True
+    """Whether a terminal too slow for the data may go without some of it."""
 
     def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
         self.quiet = quiet
         self.verbose = verbose
         self.detail = detail
-        self.out = stream.Output(1)
+        self.out = stream.standard_output() if self.for_people else stream.Output(1)
         self._joined = 0
 
     @property
@@ -114,14 +116,14 @@ class Sink:
                 return [] if empty else summaries.summary(record.fields)
         return []
 
-    def flush(self) -> None:
-        """Write out what was taken."""
+    def flush(self) -> bool:
+        """Write out what was taken; tell whether a terminal still has to take some of it."""
         self._more_joined()
-        self.out.flush()
+        return self.out.flush()
 
     def close(self) -> None:
         """End the output."""
-        self.out.flush()
+        self.out.finish()
 
 
 _DOTS = {code: "." for code in [*range(9), *range(11, 32), 127, 0xFFFD]}
@@ -129,6 +131,8 @@ _DOTS = {code: "." for code in [*range(9), *range(11, 32), 127, 0xFFFD]}
 
 class JsonLines(Sink):
     """One JSON object a line, everything on standard output. ASCII only, never NaN."""
+
+    for_people = False
 
     def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
         from json import encoder  # only who asks for it pays for it
@@ -157,6 +161,7 @@ class Hex(Sink):
     """One line of hexadecimal digits per payload; `send --hex` takes it back."""
 
     payload_only = True
+    for_people = False
 
     def run(self, record: "Run") -> None:
         """Print many payloads."""
@@ -171,6 +176,7 @@ class Raw(Sink):
     """Payload bytes and nothing else, fit for a player or a file."""
 
     payload_only = True
+    for_people = False
 
     def run(self, record: "Run") -> None:
         """Print many payloads."""
@@ -185,6 +191,7 @@ class Dots(Sink):
     """A progress mark for each `every` bytes received."""
 
     payload_only = True
+    for_people = False
 
     def __init__(self, every: int, *, quiet: int, verbose: int) -> None:
         super().__init__(quiet=quiet, verbose=verbose)

@@ -1,6 +1,7 @@
 """Standard output and error as byte streams that say what went wrong, once."""
 
 import os
+import time
 from contextlib import suppress
 
 from mcastctl.model.errors import McastError
@@ -30,15 +31,20 @@ class Output:
         if self._size >= 65536:
             self.flush()
 
-    def flush(self) -> None:
-        """Write everything taken so far."""
+    def flush(self) -> bool:
+        """Write everything taken so far; tell whether some of it still waits (never here)."""
         if not self._parts:
-            return
+            return False
         data = memoryview(b"".join(self._parts))
         self._parts.clear()
         self._size = 0
         if not self._failed:
             self._write_all(data)
+        return False
+
+    def finish(self) -> None:
+        """Write the rest."""
+        self.flush()
 
     def _write_all(self, data: memoryview) -> None:
         try:
@@ -56,6 +62,70 @@ class Output:
                 f"cannot write to standard output: {(error.strerror or '').lower()}",
                 hint="what came before is complete; free the disk or choose another output",
             ) from error
+
+
+_MOST_WAITING = 65536
+_PATIENCE_S = 1.0
+
+
+class Terminal(Output):
+    """A terminal, opened anew so that writing never waits: what it has no room for is left out.
+
+    Whole writes are left out, the lines counted and told in their place; the network is not kept
+    waiting, and nothing is lost that is counted elsewhere.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
+        self._waiting = b""
+        self._left_out = 0
+
+    def write(self, data: bytes) -> None:
+        """Take `data`, or only its lines' number when too much waits already."""
+        if len(self._waiting) >= _MOST_WAITING:
+            self._left_out += data.count(b"\n")
+            return
+        if self._left_out:
+            told = f"[{self._left_out} lines left out: the terminal is slower]\n"
+            self._left_out = 0
+            super().write(told.encode())
+        super().write(data)
+
+    def flush(self) -> bool:
+        """Write what the terminal takes now; tell whether more waits for it."""
+        super().flush()
+        self._write_all(memoryview(b""))
+        return bool(self._waiting)
+
+    def finish(self) -> None:
+        """Give the terminal a second for the rest."""
+        import select  # only who ends while it is full
+
+        until = time.monotonic() + _PATIENCE_S
+        waiter = select.poll()
+        waiter.register(self._descriptor, select.POLLOUT)
+        while self.flush() and (left := until - time.monotonic()) > 0:
+            waiter.poll(left * 1000)
+        os.close(self._descriptor)
+        self._failed = True
+
+    def _write_all(self, data: memoryview) -> None:
+        self._waiting += data
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._descriptor, self._waiting) :]
+        except BlockingIOError:
+            return  # the terminal is full
+        except OSError:
+            self._waiting, self._failed = b"", True  # it is gone, and who looked at it too
+
+
+def standard_output() -> Output:
+    """Return standard output: a terminal is not waited for, anything else gets every byte."""
+    if os.isatty(1):
+        with suppress(OSError):  # not ours to open (su, a container): then as anything else
+            return Terminal(os.ttyname(1))
+    return Output(1)
 
 
 def say(text: str) -> None:

@@ -87,7 +87,8 @@ def start(record: Start) -> str:
     """Return the banner."""
     listed = [escape(one) for one in record.endpoints[:4]]
     more = len(record.endpoints) - len(listed)
-    return f"mcastctl {record.command}: {' '.join(listed)}{f' and {more} more' if more else ''}"
+    asked = f": {' '.join(listed)}{f' and {more} more' if more else ''}" if listed else ""
+    return f"mcastctl {record.command}{asked}"
 
 
 def membership(record: Membership) -> str:

@@ -1,0 +1,149 @@
+"""`mcastctl sniff`: capture and explain multicast on the wire, or read a capture file."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mcastctl.cli import options, run
+from mcastctl.cli import params as p
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, McastError, ValueRangeError
+from mcastctl.model.limits import Limits
+
+if TYPE_CHECKING:
+    from mcastctl.capture.reading import Reading
+    from mcastctl.capture.writer import Writer
+    from mcastctl.decode.explain import Explainer
+    from mcastctl.output.sinks import Sink
+
+EXAMPLES = """
+mcastctl sniff -i eth0                              multicast, IGMP, MLD, PIM; no broadcast
+mcastctl sniff -i eth0 udp port 5004 -c 100 -T 10s
+mcastctl sniff -i eth0 -w tv.pcap --rotate-size 100M --rotate-keep 10
+mcastctl sniff -r join.pcapng                       every frame of a capture file
+mcastctl sniff -r join.pcap igmp or ip6 protochain 58
+mcastctl sniff -r tv.pcap --streams                 who sends what, losing how much
+mcastctl sniff -r join.pcap --control               who joins, leaves, queries
+tcpdump -i eth0 -U -w - | mcastctl sniff -r -       what another program captures
+mcastctl sniff -r join.pcap -j | jq -c 'select(.proto=="igmp") | .fields'
+mcastctl sniff -r all.pcap -w streams.pcapng 'udp and net 239.0.0.0/8'
+"""
+
+
+@click.command(
+    "sniff",
+    cls=options.Command,
+    examples=EXAMPLES,
+    help="Capture multicast and explain it: IGMP, MLD, PIM, VRRP, mDNS and the streams. FILTER "
+    "is an expression as for tcpdump (man 7 pcap-filter); without one a capture shows groups, "
+    "IGMP, MLD and PIM without broadcast, and -r every frame. Capturing needs root or "
+    "CAP_NET_RAW, which is given away before a frame is looked at.",
+)
+@click.argument("expression", nargs=-1, metavar="[FILTER]...")
+@click.option("-r", "--read", "read", metavar="FILE", help="Read pcap or pcapng; - for stdin.")
+@click.option("-w", "--write", "write", metavar="FILE", help="Write the frames; .pcapng or pcap.")
+@options.iface("Interface to capture on, or any (the default); repeat for several.")
+@options.capture
+@options.limits
+@click.option("--idle", type=p.TIME, help="Stop after this much silence.")
+@click.option("--streams", is_flag=True, help="Show a table of the streams, not each packet.")
+@click.option("--control", is_flag=True, help="Tell who joins, leaves, queries, is elected.")
+@click.option("-e", "--link", is_flag=True, help="Show the link header.")
+@options.records()
+@options.dumps
+def command(**given: Any) -> int:
+    """Read, decode, print."""
+    if given["read"] is None:
+        from mcastctl.cli import live
+
+        return live.capture(given)
+    from mcastctl.capture import reading
+    from mcastctl.capture.writer import Writer
+
+    name = options.snapshot_format(given["output"], given["as_json"])
+    refuse(given, name)
+    explainer = explain(given, name)
+    limits = run.limits(given)
+    words = " ".join(given["expression"])
+    keep = reading.Filter(words) if words else None
+    taken = reading.Reading(given["read"], limits, explainer, keep)
+    writer = None if given["write"] is None else Writer(given["write"], given["read"])
+    each = name != "text" or given["streams"] or given["control"]
+    source: Callable[..., Iterator[Any]] = taken.records if each else taken.blocks
+    if writer is not None:
+        source = partial(taken.copy, writer)
+    return run.stream(
+        "sniff",
+        [words] if words else [],
+        open_sink(name, given, explainer),
+        lambda loop: source(run.readable(loop, limits)),
+        lambda: _outcome(taken, limits, writer),
+    )
+
+
+def refuse(given: dict[str, Any], name: str) -> None:
+    """Refuse what cannot go together."""
+    if given["write"] == "-" and name != "text":
+        raise ValueRangeError("-j and -w - both want standard output", hint="name a file for -w")
+    live = [
+        one for one in ("iface", "netns", "direction", "promisc") if given["read"] and given[one]
+    ]
+    if live:
+        raise ValueRangeError(f"-r and --{live[0]} cannot go together", hint="a file is no wire")
+    modes = [mode for mode in ("streams", "control", "write") if given[mode]]
+    if len(modes) > 1:
+        raise ValueRangeError(
+            f"--{modes[0]} and --{modes[1]} cannot go together", hint="run it once for each"
+        )
+
+
+def explain(given: dict[str, Any], name: str) -> "Explainer":
+    """Return what turns frames into records; this loads the decoders."""
+    from mcastctl.decode.explain import Explainer
+    from mcastctl.decode.packet import Decoder
+    from mcastctl.model.control import Commentary
+    from mcastctl.model.watch import Watch
+
+    watched = given["streams"] or name != "text"
+    return Explainer(
+        Decoder(deep=given["verbose"] > 1),
+        Watch() if watched else None,
+        Commentary() if given["control"] else None,
+    )
+
+
+def open_sink(
+    name: str, given: dict[str, Any], explainer: "Explainer", live: Limits | None = None
+) -> "Sink":
+    """Return what prints packets; with the limits of a live capture also blocks of a ring."""
+    from mcastctl.decode.protocols import is_plain
+    from mcastctl.output import packets, streams
+
+    quiet, verbose = given["quiet"], given["verbose"]
+    if name != "text":
+        return packets.PacketJson(quiet=max(quiet, given["streams"]))
+    if given["streams"] and explainer.watch is not None:
+        return streams.StreamTable(explainer.watch.rows, quiet=quiet, verbose=verbose)
+    if given["control"]:
+        return streams.Comments(quiet=quiet, verbose=verbose)
+    look = packets.Look(given["detail"] or "", given["link"], verbose)
+    if live is not None:
+        from mcastctl.output.live import LiveText
+
+        return LiveText(explainer, is_plain, look, live, quiet=quiet)
+    return packets.PacketText(explainer.decoder.decode, is_plain, look, quiet=quiet)
+
+
+def _outcome(taken: "Reading", limits: Limits, writer: "Writer | None") -> run.Outcome:
+    few = limits.count is not None and limits.taken < limits.count
+    status = NO if few else YES
+    failed: McastError | None = None
+    fields = {**taken.summary(), "kernel_drops": 0}
+    if writer is not None:
+        try:
+            writer.close()
+        except McastError as error:
+            failed, status = error, COULD_NOT_ASK
+        fields["written"] = writer.written
+    return run.Outcome(limits.reason or "end", fields, status, failed)

@@ -1,0 +1,143 @@
+"""Captured streams as a table and control traffic as a commentary, for people."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from mcastctl.model.mark import MPEGTS
+from mcastctl.model.packet import Packet
+from mcastctl.model.records import Notice, Record, Report
+from mcastctl.model.run import Run
+from mcastctl.model.watch import Row
+from mcastctl.output import stream, tables, text
+from mcastctl.output.escape import escape
+from mcastctl.output.packets import CAPTURING, PRIVILEGE, Messages, captured, where
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+HEADINGS = (
+    *("SOURCE", "GROUP", "IFACE", "TTL", "PROTOCOL", "PACKETS"),
+    *("RATE", "BITRATE", "LOST", "JITTER", "JOINED"),
+)
+_EVERY_S = 0.5
+_MOST_LIVE = 40
+
+
+def cells(row: Row) -> list[str]:
+    """Return one row of text."""
+    one = row.stream
+    told = one.to_dict()
+    lost = "-"
+    if one.numbered or one.kind == MPEGTS:
+        lost = f"{one.lost} ({one.loss_percent:.2g}%)" if one.lost else "0"
+    joined = "-" if row.joined is None else ("yes" if row.joined else "no")
+    return [
+        text.host_port(one.src, one.sport),
+        text.host_port(one.dst, one.dport),
+        escape(one.iface) or "-",
+        "-" if one.ttl is None else str(one.ttl),
+        row.protocol,
+        str(one.packets),
+        _rate(told["packets_per_s"], "/s"),
+        _rate(told["bits_per_s"], "bit/s"),
+        lost,
+        f"{one.jitter.ns / 1e6:.3f} ms" if one.numbered and one.kind != MPEGTS else "-",
+        joined,
+    ]
+
+
+def _rate(value: Any, unit: str) -> str:
+    return text.scaled(float(value), unit).replace(" ", "") if value else "-"
+
+
+def table(rows: Iterable[Row]) -> list[str]:
+    """Return the busiest first, in columns; a column that knows nothing is left out."""
+    ordered = sorted(rows, key=lambda row: -row.stream.bytes)
+    filled = [cells(row) for row in ordered]
+    kept = [at for at in range(len(HEADINGS)) if at < 2 or any(row[at] != "-" for row in filled)]
+    return tables.plain([HEADINGS[at] for at in kept], [[row[at] for at in kept] for row in filled])
+
+
+class StreamTable(Messages):
+    """The table of streams: at the end, and on a terminal twice a second until then."""
+
+    def __init__(self, rows: Callable[[], Iterable[Row]], *, quiet: int, verbose: int) -> None:
+        super().__init__(quiet=quiet, verbose=verbose)
+        self._rows = rows
+        self._live: Live | None = None
+        self._terminal = os.isatty(1) and not quiet
+        self._next_s = time.monotonic() + _EVERY_S
+
+    def write(self, record: "Record | Run") -> None:
+        """Take one record; packets were counted before they came here."""
+        if isinstance(record, Packet):
+            self._refresh()
+        else:
+            super().write(record)
+
+    def flush(self) -> bool:
+        """Show what changed."""
+        self._refresh()
+        return super().flush()
+
+    def _refresh(self) -> None:
+        now_s = time.monotonic()
+        if not self._terminal or now_s < self._next_s:
+            return
+        self._next_s = now_s + _EVERY_S
+        from rich.live import Live
+        from rich.text import Text
+
+        shown = Text("\n".join(table(self._rows())[:_MOST_LIVE]), no_wrap=True, overflow="crop")
+        if self._live is None:
+            self._live = Live(shown, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(shown, refresh=True)
+
+    def tell(self, record: Record) -> None:
+        """Print the table before the summary."""
+        if not isinstance(record, Report):
+            super().tell(record)
+            return
+        self._stop()
+        if not self.quiet:
+            rows = list(self._rows())
+            lines = table(rows) if rows else []
+            self.out.write("".join(f"{line}\n" for line in lines).encode())
+        self.out.flush()
+        for line in captured(record.fields):
+            stream.notice(line)
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self._terminal = False
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._stop()
+        super().close()
+
+
+class Comments(Messages):
+    """One line for each change; the packets themselves are passed over."""
+
+    def __init__(self, *, quiet: int, verbose: int) -> None:
+        super().__init__(quiet=quiet, verbose=verbose)
+        self._place = ""
+
+    def write(self, record: "Record | Run") -> None:
+        """Take one record; the events of a packet follow it."""
+        if isinstance(record, Packet):
+            self._place = where(record.iface, record.direction)
+        elif isinstance(record, Notice) and record.code in (CAPTURING, PRIVILEGE):
+            super().write(record)
+        elif isinstance(record, Notice) and record.level == "info":
+            if not self.quiet:
+                line = f"{text.clock(record.ts_ns)} {self._place}{escape(record.text)}\n"
+                self.out.write(line.encode(errors="backslashreplace"))
+        else:
+            super().write(record)

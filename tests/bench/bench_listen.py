@@ -1,0 +1,122 @@
+"""What hearing costs: mcastctl beside iperf and a C program with recvmmsg(2).
+
+    python tests/bench/bench_listen.py [ROUNDS]
+
+First a burst that waits in the socket buffer: the receiver is stopped while it arrives, and only
+the receiver's own processor time counts. Then live traffic of about 300,000 datagrams a second,
+where wake-ups count as well and nothing may be lost. Exit status 1 for a missed goal.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from contest import OURS, Goal, cpu_ns, limit, need, report, rounds, two_hosts
+from place import Running
+from world import Host
+
+GROUP = "239.1.2.3"
+OUR, C, IPERF = "mcastctl listen -q", "C recvmmsg", "iperf -s"
+PORTS = {OUR: 6001, C: 6002, IPERF: 6003}
+BURST, LIVE, LIVE_RATE = 4000, 300_000, "300k"
+
+
+def waiting(host: Host, port: int) -> tuple[int, int]:
+    """Bytes in the buffers of a port's sockets, and datagrams dropped there so far."""
+    queued = dropped = 0
+    for line in host.proc("udp").splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{port:04X}"):
+            queued += int(fields[4].split(":")[1], 16)
+            dropped += int(fields[-1])
+    return queued, dropped
+
+
+def empty(host: Host, port: int) -> None:
+    """Wait until nothing waits any more, and a little for the last of it to be counted."""
+    deadline = time.monotonic() + 5
+    while waiting(host, port)[0] and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(0.02)
+
+
+def send(host: Host, port: int, number: int, *options: str) -> None:
+    """A flow of probes that goes on from call to call: one source port, each its own stream."""
+    where = [f"{GROUP}:{port}", "-i", "a0", "--bind", f":{port + 1000}", "--no-gso", "-q"]
+    host.run([*OURS, "send", *where, "--probe", "-c", str(number), *options], timeout=60)
+
+
+def burst(a: Host, b: Host, port: int, running: Running) -> float:
+    """Nanoseconds of processor time for each datagram of a burst."""
+    before = waiting(b, port)[1]
+    running.signal(signal.SIGSTOP)
+    began = cpu_ns(running.pid)
+    send(a, port, BURST, "--flood")
+    lost = waiting(b, port)[1] - before
+    running.signal(signal.SIGCONT)
+    empty(b, port)
+    return (cpu_ns(running.pid) - began) / (BURST - lost)
+
+
+def live(a: Host, b: Host, port: int, running: Running, losses: dict[int, int]) -> float:
+    """Nanoseconds of processor time for each datagram of a steady stream."""
+    before, began = waiting(b, port)[1], cpu_ns(running.pid)
+    send(a, port, LIVE, "--pps", LIVE_RATE)
+    empty(b, port)
+    lost = waiting(b, port)[1] - before
+    losses[port] = losses.get(port, 0) + lost
+    return (cpu_ns(running.pid) - began) / (LIVE - lost)
+
+
+@contextmanager
+def receivers(b: Host, program: str) -> Iterator[dict[str, Running]]:
+    """All contestants, joined and waiting, each on a port of its own."""
+    server = ["iperf", "-s", "-u", "-B", f"{GROUP}%b0", "-p", str(PORTS[IPERF]), "-w", "4M"]
+    started = {
+        OUR: b.popen([*OURS, "listen", f"{GROUP}:{PORTS[OUR]}", "-i", "b0", "-q", "-j"]),
+        C: b.popen([program, "receive", b.addr4(), GROUP, str(PORTS[C])]),
+        IPERF: b.popen(server),
+    }
+    started[OUR].wait_stdout("joined")
+    started[C].wait_stdout("ready")
+    started[IPERF].wait_stdout("listening")
+    try:
+        yield started
+    finally:
+        for running in started.values():
+            running.stop()
+
+
+def main() -> int:
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    need("iperf")
+    losses: dict[int, int] = {}
+    with limit() as program, two_hosts() as (a, b), receivers(b, program) as running:
+        measures = {name: partial(burst, a, b, PORTS[name], one) for name, one in running.items()}
+        met = report(
+            f"a burst of {BURST} in the buffer:",
+            rounds(number, measures),
+            "ns a datagram",
+            [Goal(OUR, (C,), 1.15, least=False)],
+        )
+        measures = {
+            name: partial(live, a, b, PORTS[name], one, losses) for name, one in running.items()
+        }
+        met &= report(
+            f"live, {LIVE_RATE} a second:",
+            rounds(max(number // 3, 1), measures),
+            "ns a datagram",
+            [Goal(OUR, (IPERF,), 0.7, least=False)],
+        )
+    for name, port in PORTS.items():
+        print(f"  {name:<28} lost {losses.get(port, 0)}")
+    return int(not met or losses.get(PORTS[OUR], 0) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

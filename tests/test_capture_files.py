@@ -1,0 +1,462 @@
+"""Capture files of every kind, whole and damaged: each whole record is read, damage is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import control
+import frames as f
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcastctl.capture.bpf import FilterError, Program
+from mcastctl.capture.files import CaptureFileError, DamagedFile, open_file
+from mcastctl.capture.reading import Filter
+from mcastctl.model.frame import Frame, frames
+
+PACKETS = [f.ether(packet) for packet in control.ALL.values()][:6]
+NANO = f.option(9, b"\x09")
+
+
+def read(path: Path) -> tuple[list[Frame], DamagedFile | None]:
+    """Every frame of a file, and what ended it early."""
+    found: list[Frame] = []
+    source = None
+    try:
+        source = open_file(str(path))
+        for block in source.blocks():
+            assert list(block.numbers) == list(
+                range(len(found) + 1, len(found) + 1 + len(block.offsets))
+            )
+            found += [frame for _, frame in frames(block)]
+    except DamagedFile as error:
+        return found, error
+    finally:
+        if source is not None:
+            source.source.close()
+    return found, None
+
+
+def sniff(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mcastctl", "sniff", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def written(folder: Path, data: bytes) -> Path:
+    path = folder / "some.pcap"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("nano", [False, True])
+def test_pcap(tmp_path: Path, order: str, nano: bool) -> None:
+    ts_ns = f.EPOCH * 10**9 + 123_456_789
+    made = [f.Record(data, ts_ns + at, 9000 + at) for at, data in enumerate(PACKETS)]
+    found, damage = read(written(tmp_path, f.pcap(made, order=order, nano=nano)))
+    assert damage is None
+    assert [frame.data for frame in found] == PACKETS
+    assert [frame.length for frame in found] == [record.length for record in made]
+    unit = 1 if nano else 1000
+    assert [frame.ts_ns for frame in found] == [record.ts_ns // unit * unit for record in made]
+    assert {frame.linktype for frame in found} == {1}
+
+
+def test_pcap_with_the_longer_headers_of_a_patched_library(tmp_path: Path) -> None:
+    head = struct.pack("<IHHiIII", 0xA1B2CD34, 2, 4, 0, 0, 65535, 1)
+    record = struct.pack("<IIIIIHBB", 5, 6, 60, 70, 3, 8, 2, 0) + bytes(60)
+    found, damage = read(written(tmp_path, head + record * 3))
+    assert damage is None
+    assert [(one.ts_ns, one.length, one.data) for one in found] == [
+        (5_000_006_000, 70, bytes(60))
+    ] * 3
+
+
+def ng(order: str = "<") -> bytes:
+    """One interface, two packets."""
+    return (
+        f.section(order)
+        + f.interface(order=order)
+        + f.packet(PACKETS[0], order=order)
+        + f.packet(PACKETS[1], order=order)
+    )
+
+
+COMMENT = f.option(1, b"a remark")
+KINDS: dict[str, tuple[bytes, int]] = {
+    "no blocks": (f.section(), 0),
+    "no packets": (f.section() + f.interface(), 0),
+    "little": (ng("<"), 2),
+    "big": (ng(">"), 2),
+    "two sections": (ng("<") + ng("<"), 4),
+    "sections of both orders": (ng("<") + ng(">") + ng("<"), 6),
+    "section without interface": (ng() + f.section() + ng(), 4),
+    "nanoseconds": (f.section() + f.interface(options=NANO) + f.packet(PACKETS[0]), 1),
+    "milliseconds": (
+        f.section() + f.interface(options=f.option(9, b"\x03")) + f.packet(b"x", count=7),
+        1,
+    ),
+    "binary clock": (
+        f.section() + f.interface(options=f.option(9, b"\xa0")) + f.packet(b"x", count=7 << 31),
+        1,
+    ),
+    "picoseconds": (f.section() + f.interface(options=f.option(9, b"\x0c")) + f.packet(b"x"), 1),
+    "time offset": (
+        f.section() + f.interface(options=f.option(14, struct.pack("<q", 3600))) + f.packet(b"x"),
+        1,
+    ),
+    "options everywhere": (
+        f.section()
+        + f.interface(options=COMMENT + f.option(2, b"eth0") + f.option(3, b"words"))
+        + f.packet(PACKETS[0], options=COMMENT + f.option(2, struct.pack("<I", 1)) + COMMENT),
+        1,
+    ),
+    "custom options": (
+        f.section() + f.interface() + f.packet(b"x", options=f.option(2988, b"\0\0\x7e\xd9abc")),
+        1,
+    ),
+    "options without an end": (
+        f.section() + f.block(1, struct.pack("<HHI", 1, 0, 0) + COMMENT) + f.packet(b"abcd"),
+        1,
+    ),
+    "two interfaces": (
+        f.section()
+        + f.interface(1, f.option(2, b"eth0"))
+        + f.interface(101, f.option(2, b"tun0"))
+        + f.packet(PACKETS[0])
+        + f.packet(PACKETS[1][14:], of=1)
+        + f.packet(PACKETS[2]),
+        3,
+    ),
+    "an interface in the middle": (
+        f.section() + f.interface() + f.packet(b"a") + f.interface(101) + f.packet(b"b", of=1),
+        2,
+    ),
+    "unknown blocks": (
+        f.section() + f.block(0x77777777, b"what") + f.interface() + f.block(99, b"") + ng(),
+        2,
+    ),
+    "custom blocks": (f.section() + f.block(0xBAD, b"\0\0\x7e\xd9data") + f.interface() + ng(), 2),
+    "name resolution": (f.section() + f.block(4, b"\0\0\0\0") + ng(), 2),
+    "statistics": (ng() + f.block(5, struct.pack("<III", 0, 1, 2)), 2),
+    "decryption secrets": (f.section() + f.block(10, b"TLSK" + struct.pack("<I", 0)) + ng(), 2),
+    "simple packets": (
+        f.section()
+        + f.interface()
+        + f.block(3, struct.pack("<I", 5) + b"abcde")
+        + f.block(3, struct.pack("<I", 60) + bytes(60)),
+        2,
+    ),
+    "simple packets, cut": (
+        f.section() + f.interface(snaplen=4) + f.block(3, struct.pack("<I", 50) + b"abcd"),
+        1,
+    ),
+    "old packets": (
+        f.section() + f.interface() + f.block(2, struct.pack("<HHIIII", 0, 7, 1, 2, 3, 9) + b"abc"),
+        1,
+    ),
+    "empty packet": (f.section() + f.interface() + f.packet(b""), 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pcapng(tmp_path: Path, kind: str) -> None:
+    data, count = KINDS[kind]
+    found, damage = read(written(tmp_path, data))
+    assert damage is None
+    assert len(found) == count
+
+
+def test_pcapng_says_what_tshark_says(tmp_path: Path) -> None:
+    if shutil.which("tshark") is None:
+        pytest.skip("needs tshark")
+    fields = ["frame.time_epoch", "frame.cap_len", "frame.len", "frame.interface_name"]
+    for kind, (data, _) in KINDS.items():
+        if kind == "custom blocks":
+            continue  # tshark lists them as if they were packets
+        path = written(tmp_path, data)
+        command = [
+            "tshark",
+            "-n",
+            "-r",
+            path,
+            "-T",
+            "fields",
+            *[x for n in fields for x in ("-e", n)],
+        ]
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        rows = [line.split("\t") for line in told.splitlines()]
+        found, _ = read(path)
+        assert len(found) == len(rows)
+        for frame, (epoch, captured, length, iface) in zip(found, rows, strict=True):
+            assert len(frame.data) == int(captured)
+            assert frame.length == int(length)
+            if epoch:
+                assert abs(frame.ts_ns / 1e9 - float(epoch)) < 1e-5
+            assert frame.iface in (iface, "")
+
+
+def test_pcapng_interface_direction_and_clock(tmp_path: Path) -> None:
+    data = (
+        f.section()
+        + f.interface(1, f.option(2, b"eth0") + NANO)
+        + f.interface(101, f.option(2, b"tun\x1b0") + f.option(9, b"\x8a"))
+        + f.packet(b"a", count=5_000_000_007, options=f.option(2, struct.pack("<I", 2)))
+        + f.packet(b"b", of=1, count=3 * 1024 + 512, options=f.option(2, struct.pack("<I", 1)))
+    )
+    first, second = read(written(tmp_path, data))[0]
+    assert first == Frame(5_000_000_007, 1, b"a", 1, "eth0", 0, "out")
+    assert second == Frame(3_500_000_000, 101, b"b", 1, "tun\x1b0", 0, "in")
+    shown = sniff("-r", written(tmp_path, data)).stdout
+    assert "eth0 Out " in shown
+    assert "tun\\x1b0 In " in shown
+
+
+LAST = len(ng()) - len(f.packet(PACKETS[1]))
+DAMAGED: dict[str, tuple[bytes, int, int]] = {
+    "pcap header": (f.pcap([])[:20], 20, 0),
+    "pcap version": (f.pcap([])[:4] + b"\x03\0" + f.pcap([])[6:], 4, 0),
+    "pcap record header": (f.pcap([b"abcd"]) + b"1234567", 44, 1),
+    "pcap record": (f.pcap([b"abcd", b"abcdefgh"])[:-3], 44, 1),
+    "pcap huge record": (f.pcap([b"abcd"]) + struct.pack("<IIII", 1, 2, 1 << 31, 60), 44, 1),
+    "pcap huger record": (f.pcap([b""]) + struct.pack("<IIII", 1, 2, 0xFFFFFFFF, 60), 40, 1),
+    "pcapng byte order": (ng() + f.section()[:8] + b"abcd" + f.section()[12:], len(ng()), 2),
+    "pcapng version": (f.block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 7, 0, -1)), 0, 0),
+    "pcapng length 0": (ng() + struct.pack("<III", 6, 0, 0), len(ng()), 2),
+    "pcapng length 13": (ng() + struct.pack("<II", 6, 13) + bytes(8), len(ng()), 2),
+    "pcapng length 4 GiB": (ng() + struct.pack("<II", 6, 0xFFFFFFFC) + bytes(8), len(ng()), 2),
+    "pcapng two lengths": (ng()[:-4] + struct.pack("<I", 16), LAST, 1),
+    "pcapng no interface": (f.section() + f.packet(b"abcd"), len(f.section()), 0),
+    "pcapng other interface": (ng() + f.packet(b"abcd", of=3), len(ng()), 2),
+    "pcapng torn": (ng()[:-9], LAST, 1),
+    "pcapng captured too much": (
+        ng() + f.block(6, struct.pack("<IIIII", 0, 0, 0, 100, 100) + bytes(40)), len(ng()), 2
+    ),
+    "pcapng short packet": (ng() + f.block(6, bytes(8)), len(ng()), 2),
+    "pcapng short interface": (ng() + f.block(1, bytes(4)), len(ng()), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_is_named_with_its_offset(tmp_path: Path, kind: str) -> None:
+    data, offset, whole = DAMAGED[kind]
+    path = written(tmp_path, data)
+    found, damage = read(path)
+    assert damage is not None
+    assert (damage.offset, len(found)) == (offset, whole)
+    outcome = sniff("-r", path)
+    assert outcome.returncode == 2
+    assert len(outcome.stdout.splitlines()) == whole
+    error, hint = [line for line in outcome.stderr.splitlines() if ":" in line]
+    assert re.fullmatch(rf"mcastctl: error: .* is damaged at offset {offset}: .+", error)
+    assert hint == f"hint: the {whole} whole records before it were read"
+    last = json.loads(sniff("-r", path, "-j").stdout.splitlines()[-1])
+    assert (last["reason"], last["exit_status"], last["packets"]) == ("error", 2, whole)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        f.pcap(PACKETS),
+        f.pcap(PACKETS, order=">", nano=True),
+        *(KINDS[kind][0] for kind in ("sections of both orders", "two interfaces", "old packets")),
+    ],
+    ids=["pcap", "pcap, big and nano", "pcapng", "pcapng, two interfaces", "pcapng, old"],
+)
+def test_every_prefix_of_a_file(tmp_path: Path, whole: bytes) -> None:
+    everything, damage = read(written(tmp_path, whole))
+    assert damage is None
+    counts = []
+    for size in range(4, len(whole)):
+        found, damage = read(written(tmp_path, whole[:size]))
+        assert found == everything[: len(found)]
+        counts.append(len(found))
+        if damage is not None:
+            assert damage.offset <= size
+    assert all(after - before in (0, 1) for before, after in pairwise(counts))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_no_bytes_make_a_reader_fail(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    seeds = st.sampled_from([f.pcap(PACKETS), ng("<"), ng(">"), KINDS["options everywhere"][0]])
+    whole = bytearray(data.draw(seeds))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        whole[at] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("fuzz") / "x"
+    path.write_bytes(bytes(whole))
+    try:
+        read(path)
+    except CaptureFileError as error:
+        assert "is no capture file" in error.message  # its magic number was hit
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "said"),
+    [
+        ("missing", lambda path: None, "no such file or directory"),
+        ("folder", lambda path: path.mkdir(), "it is a directory"),
+        ("empty", lambda path: path.touch(), "is empty"),
+        ("text", lambda path: path.write_text("hello"), "is no capture file: it begins with 68"),
+        ("packed", lambda path: path.write_bytes(b"\x1f\x8b\x08\0"), "is no capture file"),
+    ],
+)
+def test_what_is_no_capture_file(
+    tmp_path: Path, name: str, make: Callable[[Path], object], said: str
+) -> None:
+    path = tmp_path / name
+    make(path)
+    outcome = sniff("-r", path)
+    error, hint = outcome.stderr.splitlines()
+    assert outcome.returncode == 2
+    assert error.startswith("mcastctl: error: ")
+    assert said in error
+    assert hint.startswith("hint: ")
+    assert ("gzip -dc" in hint) == (name == "packed")
+
+
+# --- filters and copies
+
+
+EXPRESSIONS = ["igmp", "ip6", "ip6 protochain 58", "host 10.0.0.1 and not igmp", "udp port 5353"]
+EXPRESSIONS += ["greater 100", "ether[14] >> 4 = 6", "pim or vrrp"]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_a_filter_passes_what_tcpdump_passes(tmp_path: Path, expression: str) -> None:
+    path = tmp_path / "all.pcap"
+    path.write_bytes(f.pcap([f.ether(packet) for packet in control.ALL.values()]))
+    theirs = tmp_path / "theirs.pcap"
+    command = ["tcpdump", "-r", path, "-w", theirs, expression]
+    subprocess.run(command, capture_output=True, check=True)
+    copy = tmp_path / "ours.pcap"
+    sniff("-r", path, "-w", copy, *expression.split())
+    wanted = read(theirs)[0]
+    assert read(copy)[0] == wanted
+    assert 0 < len(wanted) < len(control.ALL)
+    ours = sniff("-r", path, "-j", *expression.split()).stdout.splitlines()
+    numbers = [one["number"] for one in map(json.loads, ours) if one["type"] == "packet"]
+    everything = read(path)[0]
+    assert [everything[number - 1] for number in numbers] == wanted
+    assert len(sniff("-r", path, expression).stdout.splitlines()) == len(wanted)
+
+
+def test_a_filter_is_compiled_for_each_link_type(tmp_path: Path) -> None:
+    path = written(tmp_path, KINDS["two interfaces"][0])
+    ours = sniff("-r", path, "-j", "ip").stdout.splitlines()
+    assert [json.loads(line)["number"] for line in ours[1:-1]] == [1, 2, 3]
+
+
+def test_a_wrong_filter_is_an_error_even_where_nothing_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, f.pcap([]))
+    outcome = sniff("-r", path, "igmp", "nonsense")
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("mcastctl: error: filter 'igmp nonsense': ")
+    with pytest.raises(FilterError):
+        Program("\0", 1)
+    with pytest.raises(FilterError):
+        Filter("ether host 1:2:3:4:5:6").compiled(101)
+
+
+def test_compiled_instructions_are_those_of_tcpdump() -> None:
+    command = ["tcpdump", "-ddd", "-y", "EN10MB", "igmp or ip6 protochain 58"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [tuple(map(int, line.split())) for line in told[1:]]
+    assert Program("igmp or ip6 protochain 58", 1).instructions() == rows
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_a_copy_holds_the_same(tmp_path: Path, suffix: str) -> None:
+    made = [f.Record(data, f.EPOCH * 10**9 + at * 7, 2000) for at, data in enumerate(PACKETS)]
+    path, copy = tmp_path / "in.pcap", tmp_path / f"out.{suffix}"
+    path.write_bytes(f.pcap(made, nano=True))
+    outcome = sniff("-r", path, "-w", copy)
+    assert (outcome.returncode, outcome.stdout) == (0, "")
+    assert outcome.stderr == "6 packets, 6 written\n"
+    assert read(copy) == read(path)
+    filtered = tmp_path / f"igmp.{suffix}"
+    sniff("-r", path, "-w", filtered, "-c", "2", "igmp")
+    assert read(filtered)[0] == read(path)[0][:2]
+
+
+def test_a_copy_keeps_interfaces_or_says_that_it_cannot(tmp_path: Path) -> None:
+    path = written(tmp_path, KINDS["two interfaces"][0])
+    copy = tmp_path / "out.pcapng"
+    assert sniff("-r", path, "-w", copy).returncode == 0
+    assert read(copy) == read(path)
+    outcome = sniff("-r", path, "-w", tmp_path / "out.pcap")
+    assert outcome.returncode == 2
+    assert "pcap holds one link type" in outcome.stderr
+    assert "hint: name the file .pcapng" in outcome.stderr
+
+
+def test_a_file_is_not_written_over_itself(tmp_path: Path) -> None:
+    path = written(tmp_path, f.pcap(PACKETS))
+    outcome = sniff("-r", path, "-w", path)
+    assert outcome.returncode == 2
+    assert "while reading it" in outcome.stderr
+    assert len(read(path)[0]) == len(PACKETS)
+
+
+def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
+    path = tmp_path / "in.pcap"
+    path.write_bytes(f.pcap([bytes(1000)] * 1000))
+    copy = tmp_path / "out.pcap"
+    limit = 300_000
+
+    def bounded() -> None:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    outcome = sniff("-r", path, "-w", copy, preexec_fn=bounded)
+    assert outcome.returncode == 2
+    assert "mcastctl: error: cannot write" in outcome.stderr
+    found, damage = read(copy)
+    assert damage is None
+    assert limit - 1016 < copy.stat().st_size <= limit
+    assert f"{len(found)} written" in outcome.stderr
+
+
+def test_a_pipe_is_read_as_it_comes() -> None:
+    command = [sys.executable, "-m", "mcastctl", "sniff", "-r", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        whole = f.pcap(PACKETS[:2])
+        running.stdin.write(whole[:-20])
+        running.stdin.flush()
+        first = running.stdout.readline()
+        assert b"igmp v1 query" in first  # printed although the second is not all there
+        running.stdin.write(whole[-20:])
+        running.stdin.flush()
+        assert b"igmp v1 report" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == -signal.SIGINT
+
+
+def test_a_silent_pipe_ends_in_time() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        outcome = sniff("-r", "-", "-T", "0.3s", stdin=read_end, timeout=30)
+        assert outcome.returncode == 0
+        outcome = sniff("-r", "-", "--idle", "0.3s", "-c", "1", stdin=read_end, timeout=30)
+        assert outcome.returncode == 1
+    finally:
+        os.close(read_end)
+        os.close(write_end)
