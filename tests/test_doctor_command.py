@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 
@@ -39,6 +40,18 @@ def test_text_is_a_verdict_its_evidence_and_the_fix(pair: Pair) -> None:
     assert colored.stdout.startswith("\x1b[31mFAULT\x1b[0m")
     quiet = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "-q")
     assert (quiet.returncode, quiet.stdout) == (1, "")
+
+
+def test_verbose_walks_the_path(pair: Pair) -> None:
+    ear(pair.b, port=5001)
+    voice(pair.a)
+    lines = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "-v").stdout.splitlines()
+    walked = [line.split(maxsplit=1) for line in lines if re.match(r"(yes|NO|\?) ", line)]
+    stations = {said.partition("  ")[0]: tick for tick, said in walked}
+    assert stations["interface b0"] == "yes"
+    assert stations["wire"] == "yes"
+    assert stations["membership of b0"] == "yes"
+    assert stations["socket on port 5000"] == "NO"
 
 
 def test_json_is_an_array_of_findings(pair: Pair) -> None:

@@ -11,6 +11,7 @@ from mcastctl.model.errors import NO, YES, AddressError, InterfaceError, ValueRa
 
 if TYPE_CHECKING:
     from mcastctl.doctor.facts import Question
+    from mcastctl.doctor.path import Station
     from mcastctl.model.endpoint import Endpoint
     from mcastctl.model.records import Finding
 
@@ -80,16 +81,17 @@ def _diagnose(given: dict[str, Any], name: str) -> int:
 
     question = _question(given)
     watch_s = _WATCH_S if given["timeout"] is None else given["timeout"]
+    path: list[Station] = []
     with Loop() as loop:
         if question is None:
             found = report.health(watch_s, loop)
         else:
-            found = report.run(question, watch_s, loop)
+            found, path = report.run(question, watch_s, loop)
         stopped_by = loop.stopped_by
     if name != "text" and not given["quiet"]:
         snapshot.records(found, name)
     elif not given["quiet"]:
-        diagnosis.show(found, given["color"], os.environ)
+        diagnosis.show(found, path if given["verbose"] else [], given["color"], os.environ)
     return _status(found) if stopped_by is None else 128 + stopped_by
 
 

@@ -14,7 +14,7 @@ from mcastctl.host.applications import Application
 from mcastctl.host.drops import Drop
 from mcastctl.host.firewall import Rule
 from mcastctl.host.linkdetails import LinkDetails
-from mcastctl.model.address import family
+from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, ForwardingInterface
 from mcastctl.model.link import Link
 from mcastctl.model.membership import GroupMembership
@@ -124,8 +124,14 @@ class Facts(NamedTuple):
         return next((one.ifindex for one in self.links.values() if one.name == name), 0)
 
     def wanted_source(self, src: str) -> bool:
-        """Tell whether datagrams from there are those asked about."""
-        return not self.question.sources or src in self.question.sources
+        """Tell whether datagrams from there are those asked about.
+
+        To a link-local group a host sends from its link-local address, whatever else it has.
+        """
+        if not self.question.sources or src in self.question.sources:
+            return True
+        six = self.question.family == 6
+        return six and keeps_zone(self.question.group) and keeps_zone(src)
 
     def group_flows(self, direction: str) -> dict[Flow, int]:
         """Return the flows to the group, of the sources asked about, whatever the port."""

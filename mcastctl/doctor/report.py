@@ -1,14 +1,17 @@
 """From an endpoint to findings: the question completed, the facts collected, the rules asked."""
 
-from mcastctl.doctor import collect, rules
+from mcastctl.doctor import collect, path, rules
 from mcastctl.doctor.facts import Facts, Question
+from mcastctl.doctor.path import Station
 from mcastctl.model.records import Finding
 from mcastctl.net.loop import Loop
 
 
-def run(question: Question, watch_s: float, loop: Loop) -> list[Finding]:
-    """Return the findings, the answer first."""
-    return rules.diagnose(placed(collect.collect(question, watch_s, loop)))
+def run(question: Question, watch_s: float, loop: Loop) -> tuple[list[Finding], list[Station]]:
+    """Return the findings, the answer first, and for a receiver the stations of its path."""
+    facts = placed(collect.collect(question, watch_s, loop))
+    walked = path.stations(facts) if question.role == "receiver" else []
+    return rules.diagnose(facts), walked
 
 
 def health(watch_s: float, loop: Loop) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from mcastctl.model.records import Finding
 from mcastctl.output import color, stream
@@ -11,10 +12,29 @@ _WORDS = {"error": "FAULT", "warning": "note", "info": "ok"}
 _COLORS = {"info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 
 
-def show(found: Sequence[Finding], color_option: str, environ: Mapping[str, str]) -> None:
-    """Print the findings, the answer first."""
+_TICKS = {True: "yes", False: "NO", None: "?"}
+
+
+class _Station(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def passed(self) -> bool | None: ...
+    @property
+    def said(self) -> str: ...
+
+
+def show(
+    found: Sequence[Finding],
+    path: Sequence[_Station],
+    color_option: str,
+    environ: Mapping[str, str],
+) -> None:
+    """Print the findings, the answer first, and below them the stations of the path."""
     colored = color.wanted(color_option, environ, terminal=os.isatty(1))
-    stream.say("\n".join(line for one in found for line in lines(one, colored=colored)))
+    shown = [line for one in found for line in lines(one, colored=colored)]
+    shown += [f"{_TICKS[one.passed]:<4} {escape(one.name):<30} {escape(one.said)}" for one in path]
+    stream.say("\n".join(shown))
 
 
 def lines(one: Finding, *, colored: bool = False) -> list[str]:
