@@ -66,7 +66,7 @@ def interested(facts: Facts, one: Application) -> bool:
 
 def deaf(facts: Facts) -> list[tuple[Application, str]]:
     """Return the sockets that mean to hear the group and do not, with the id of why."""
-    source = next(iter(facts.question.sources), None) or _source(facts)
+    source = _source(facts) or next(iter(facts.question.sources), None)
     heard = bool(hearing(facts)) and facts.question.pid is None
     found = []
     for one in facts.ours():
@@ -94,7 +94,7 @@ def _source(facts: Facts) -> str | None:
 
 def hearing(facts: Facts) -> list[Application]:
     """Return the sockets that take datagrams of the question."""
-    source = next(iter(facts.question.sources), None) or _source(facts)
+    source = _source(facts) or next(iter(facts.question.sources), None)
     index = facts.question.ifindex
     return [one for one in facts.applications if not mismatch(facts, one, source, index)]
 
@@ -110,7 +110,7 @@ def unmatched(facts: Facts) -> Finding | None:
         return None if hearing(facts) else _nobody(facts)
     one, ident = min(candidates, key=lambda pair: pair[1] == "rx.bound_wrong_port")
     if ident == "rx.source_filter":
-        source = next(iter(facts.question.sources), None) or _source(facts) or ""
+        source = _source(facts) or next(iter(facts.question.sources), None) or ""
         limited = membership.msf_limit(facts, source)
         if limited is not None:
             return limited

@@ -204,7 +204,7 @@ def filtered(facts: Facts) -> Finding | None:
     member = facts.member_on(facts.question.ifindex)
     if member is None:
         return None
-    source = next(iter(facts.question.sources), None) or _only_source(facts)
+    source = _only_source(facts) or next(iter(facts.question.sources), None)
     if source is None or not excludes(member, source):
         return None
     return msf_limit(facts, source) or _source_filter(facts, member, source)
