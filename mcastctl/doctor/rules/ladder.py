@@ -42,10 +42,14 @@ def diagnose(facts: Facts) -> list[Finding]:
 
 def _nothing_found(facts: Facts) -> Finding:
     read = facts.moved("Udp.InDatagrams") + facts.moved("Udp6InDatagrams")
+    name = facts.name(facts.question.ifindex)
+    evidence = [f"{facts.question.group} is joined on {name}"]
+    if not facts.why_no_wire:
+        evidence.append(f"capture: {facts.wire().get(name, 0)} datagrams on {name}")
     return info(
         "ok",
         "nothing on this host speaks against delivery, as far as it can be seen",
-        [f"{facts.question.group} is joined", f"UDP delivered {read} datagrams to programs"],
+        [*evidence, f"UDP delivered {read} datagrams to programs"],
     )
 
 
