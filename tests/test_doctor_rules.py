@@ -602,6 +602,11 @@ HEALTHY = {
         applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
     ),
     "a unicast server on the port": receiver(applications=(app(), app(local=ME4, joined=()))),
+    "large datagrams": receiver(
+        flows=flow(fragment="first") | flow(100, fragment="later"),
+        **counters(Ip_ReasmReqds=150, Ip_ReasmOKs=50),
+    ),
+    "a socket that was never bound": receiver(failing=2),
     "sender": sender(),
     "TTL 0 that leaves": sender(flows=flow(direction="out", src=ME4, ttl=0)),
     "router": router(),

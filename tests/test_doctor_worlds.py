@@ -102,6 +102,12 @@ def healthy_other_drops(scene: Scene) -> str:
     return scene.at_b()
 
 
+def healthy_large(scene: Scene) -> str:
+    ear(scene.b)
+    voice(scene.a, size=4000)
+    return scene.at_b()
+
+
 def healthy_sender(scene: Scene) -> str:
     voice(scene.a, source=scene.a.addr4())
     return scene.at_a()
@@ -127,6 +133,7 @@ HEALTHY: list[Callable[[Scene], str]] = [
     healthy_no_flag,
     healthy_no_address,
     healthy_other_drops,
+    healthy_large,
     healthy_sender,
     healthy_ttl_zero,
     healthy_same_host,

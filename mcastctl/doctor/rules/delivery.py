@@ -10,6 +10,7 @@ from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.applications import Application
 from mcastctl.model.records import Finding
 
+_FEW = 3
 _ANY = ("0.0.0.0", "::")  # noqa: S104
 
 
@@ -270,9 +271,12 @@ def fragments(facts: Facts) -> Finding | None:
     required, whole = facts.moved(f"{head}ReasmReqds"), facts.moved(f"{head}ReasmOKs")
     lost = facts.moved(f"{head}ReasmFails") + facts.moved(f"{head}ReasmTimeout")
     parts = [one for one in facts.group_flows("in") if one.fragment]
-    if (facts.flows and not parts) or required < 3 or whole * 2 > required:
-        return None
-    if not parts and not lost:
+    begun = sum(facts.flows[one] for one in parts if one.fragment == "first")
+    if facts.why_no_wire:
+        incomplete = required >= _FEW and (not whole or lost * 10 > whole) and lost > 0
+    else:  # some may be on their way at either end of the watch
+        incomplete = begun >= _FEW and whole < begun * 0.9 - _FEW
+    if not incomplete:
         return None
     evidence = moved(facts, *(f"{head}{name}" for name in ("ReasmReqds", "ReasmOKs", "ReasmFails")))
     kinds = {one.fragment for one in parts}
