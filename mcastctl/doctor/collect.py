@@ -1,6 +1,5 @@
 """The facts of a host: looked at before, watched for a while, looked at again. Changes nothing."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -260,8 +259,3 @@ def _bridge_netfilter() -> bool:
             if (folder / name).read_text().strip() == "1":
                 return True
     return False
-
-
-def privileged() -> bool:
-    """Tell whether this process runs as root."""
-    return os.geteuid() == 0
