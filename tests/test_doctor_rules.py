@@ -380,6 +380,17 @@ CAUSES: list[tuple[str, Facts]] = [
             database=(MDB._replace(bridge="docker0", port="veth1"),),
         ),
     ),
+    (
+        "container.bridge_nat",
+        receiver(
+            forwarding=False,
+            memberships=(),
+            applications=(),
+            bridges=bridge(port("veth1"), iface="docker0"),
+            database=(MDB._replace(bridge="docker0", port="veth1"),),
+            drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core"),
+        ),
+    ),
     ("net.no_traffic", sender(flows=Counter())),
     ("tx.no_route", sender(flows=Counter(), route=unanswered(G4, None, None))),
     (

@@ -17,9 +17,9 @@ from mcastctl.model.records import Finding
 
 _LOCAL: tuple[Rule, ...] = (link.down, link.no_carrier, link.ipv6_disabled)
 _ARRIVED: tuple[Rule, ...] = (
+    router.container,
     dropped.dominant,
     delivery.fragments,
-    router.container,
     membership.missing,
     membership.filtered,
     delivery.unmatched,
