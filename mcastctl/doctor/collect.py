@@ -1,5 +1,6 @@
 """The facts of a host: looked at before, watched for a while, looked at again. Changes nothing."""
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -14,6 +15,7 @@ from mcastctl.host import (
     bridges,
     counters,
     drops,
+    elsewhere,
     firewall,
     forwarding,
     knobs,
@@ -49,7 +51,12 @@ class _Look(NamedTuple):
 
 
 def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
-    """Return the facts after watching for `watch_s` seconds, less if the loop is stopped."""
+    """Return the facts after watching for `watch_s` seconds, less if the loop is stopped.
+
+    Raises on systems whose kernels tell none of this.
+    """
+    if sys.platform != "linux":
+        raise elsewhere.refuse("diagnose")
     first = _look(question)
     watched = _watch(question, watch_s, loop)
     last = _look(question)
