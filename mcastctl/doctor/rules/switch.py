@@ -243,6 +243,8 @@ def _reported(facts: Facts, bridge: Bridge) -> set[str]:
 
 def _aged(facts: Facts, bridge: Bridge, waiting: list[str]) -> bool:
     """Tell whether members were forgotten for want of queries at their ports."""
+    if facts.why_no_wire:
+        return not effective(bridge, facts.question.family)
     asked = {one.iface for one in facts.control if one.kind == "query" and one.direction == "out"}
     heard = {one.iface for one in facts.control if one.kind == "query" and one.direction == "in"}
     return not heard and not asked.intersection(waiting) and not _reported(facts, bridge)
