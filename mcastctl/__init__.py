@@ -9,7 +9,7 @@ The package is eight rooms off one corridor; a datagram walks
     host     what the host says         interfaces, routes, memberships, kernel knobs
     capture  frames off the wire        packet rings, libpcap, capture files, filters
     decode   bytes -> meaning           link, IP, IGMP, MLD, PIM, VRRP, mDNS, RTP, MPEG-TS
-    doctor   facts -> findings          the self-test
+    doctor   facts -> findings          why nothing arrives; the self-test
     output   records -> people          text, JSON lines, hex, raw, tables
 
 ``tests/test_architecture.py`` holds the table of who may import whom.

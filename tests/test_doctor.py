@@ -11,7 +11,7 @@ import pytest
 import wire
 from conftest import Pair
 from streams import Json, check_schema
-from world import Host, Outcome, Place, World, need
+from world import Host, Outcome, World, need
 
 CHECKS = ["any-source", "source-specific", "excluded source", "echo and ping"]
 GROUPS = {"233.252.0.123", "232.252.0.123", "ff15::123", "ff35::8000:123"}
@@ -213,15 +213,6 @@ def test_an_interface_that_is_down(pair: Pair) -> None:
 
 
 # --- usage
-
-
-def test_without_self_test(here: Place) -> None:
-    outcome = here.mcastctl("doctor")
-    assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert outcome.stderr.splitlines() == [
-        "mcastctl: error: doctor was not told what to check",
-        "hint: write 'mcastctl doctor --self-test'",
-    ]
 
 
 @pytest.mark.parametrize("options", [["-i", "nope"], ["-o", "hex"], ["-j", "-o", "text"]])

@@ -29,7 +29,7 @@ COMMANDS = {
     "routes": "Where a group leaves this host, and why.",
     "groups": "Who on this host has joined what.",
     "sniff": "Capture and explain multicast on the wire.",
-    "doctor": "Check that multicast works on this host.",
+    "doctor": "Why a datagram does not arrive, and the fix.",
 }
 """Each command with its short help, so that `--help` imports none of them."""
 

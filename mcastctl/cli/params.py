@@ -35,8 +35,10 @@ class Parsed(click.ParamType[Any]):
 class EndpointType(Parsed):
     """An endpoint, or its name in the configuration."""
 
-    def __init__(self, *, unicast: bool = False) -> None:
-        super().__init__("endpoint", lambda text: parse(text, unicast=unicast))
+    def __init__(self, *, unicast: bool = False, any_source: bool = False) -> None:
+        super().__init__(
+            "endpoint", lambda text: parse(text, unicast=unicast, any_source=any_source)
+        )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Look a configured name up, then parse."""
@@ -120,6 +122,7 @@ def parse_bind(text: str) -> tuple[str | None, int | None]:
 
 ENDPOINT = EndpointType()
 ANY_ENDPOINT = EndpointType(unicast=True)
+DIAGNOSED = EndpointType(any_source=True)
 IFACE = IfaceType()
 PORT = Parsed("port", parse_port)
 SOURCE = Parsed("addr", parse_source)
@@ -134,4 +137,5 @@ BIND = Parsed("[addr][:port]", parse_bind)
 COUNT = whole("n", "count", 1, 2**63)
 MAX_SNAPLEN = 262_144
 SNAPLEN = whole("size", "snap length", 64, MAX_SNAPLEN)
+PID = whole("pid", "process", 1, 2**22)
 TTL = whole("ttl", "TTL", 0, 255)

@@ -1,1 +1,1 @@
-"""From facts to findings: the self-test."""
+"""From facts to findings: why a datagram does not arrive, and the self-test."""

@@ -38,6 +38,12 @@ def mc_forwarding(name: str, version: int = 4) -> bool | None:
     return None if value is None else value > 0
 
 
+def ipv6_disabled(name: str) -> bool | None:
+    """Tell whether an interface is to do without IPv6 (disable_ipv6)."""
+    value = _number("ipv6", name, "disable_ipv6")
+    return None if value is None else value > 0
+
+
 def limit(key: str) -> int | None:
     """Return a limit of net/ipv4 or net/ipv6, e.g. 'ipv4/igmp_max_memberships'."""
     family, _, name = key.partition("/")

@@ -94,9 +94,16 @@ def take_census(joined: list[tuple[int, str]]) -> Census:
 
 def having_open(inodes: set[int]) -> list[tuple[int, str, int]]:
     """Return (pid, name, descriptor) of what has these sockets open, as far as we may see."""
+    return [(pid, name, fd) for _, pid, name, fd in holding(inodes)]
+
+
+def holding(inodes: set[int]) -> list[tuple[int, int, str, int]]:
+    """Return (inode, pid, name, descriptor) of what has these sockets open, as far as visible."""
     names: dict[int, str] = {}
     seen, _complete = _open_sockets()
-    return [(one.pid, _name(one.pid, names), one.fd) for one in seen if one.inode in inodes]
+    return [
+        (one.inode, one.pid, _name(one.pid, names), one.fd) for one in seen if one.inode in inodes
+    ]
 
 
 def _ask(

@@ -67,10 +67,11 @@ class Endpoint(NamedTuple):
         return [self._replace(group=group, further=0) for group in groups if group is not None]
 
 
-def parse(text: str, *, unicast: bool = False) -> Endpoint:
+def parse(text: str, *, unicast: bool = False, any_source: bool = False) -> Endpoint:
     """Parse one endpoint; raise AddressError with the remedy.
 
-    With `unicast`, an ordinary address is accepted as well.
+    With `unicast`, an ordinary address is accepted as well; with `any_source`, a sender that no
+    datagram should come from.
     """
     if len(text) > 4096 or not text.isprintable():
         raise AddressError(
@@ -86,7 +87,7 @@ def parse(text: str, *, unicast: bool = False) -> Endpoint:
     group = address.canonical(fields["group"])
     if not unicast:
         _require_multicast(group)
-    sources, exclude, source_zone = _parse_sources(source_part, group, text)
+    sources, exclude, source_zone = _parse_sources(source_part, group, text, any_source=any_source)
     if zone and source_zone and zone != source_zone:
         raise AddressError(
             f"'{text}' names two interfaces, {zone} and {source_zone}", hint="keep one zone"
@@ -206,10 +207,12 @@ def _require_multicast(group: str) -> None:
     )
 
 
-def _parse_sources(part: str, group: str, text: str) -> tuple[tuple[str, ...], bool, str | None]:
+def _parse_sources(
+    part: str, group: str, text: str, *, any_source: bool
+) -> tuple[tuple[str, ...], bool, str | None]:
     if not part:
         return (), False, None
-    parsed = [_parse_source(item, text) for item in part.split(",")]
+    parsed = [_parse_source(item, text, any_source=any_source) for item in part.split(",")]
     _require_one_mode({exclude for _, exclude, _ in parsed}, text)
     zones = {zone for _, _, zone in parsed if zone}
     if len(zones) > 1:
@@ -220,7 +223,9 @@ def _parse_sources(part: str, group: str, text: str) -> tuple[tuple[str, ...], b
     return sources, parsed[0][1], zones.pop() if zones else None
 
 
-def _parse_source(item: str, text: str) -> tuple[str, bool, str | None]:
+def _parse_source(
+    item: str, text: str, *, any_source: bool = False
+) -> tuple[str, bool, str | None]:
     matched = re.fullmatch(_SOURCE, item)
     if not matched:
         raise AddressError(
@@ -230,7 +235,7 @@ def _parse_source(item: str, text: str) -> tuple[str, bool, str | None]:
     if percent and not re.fullmatch(r"[^\s%/:@,\[\]+!]{1,15}", zone):
         raise AddressError(f"'{text}' has a malformed zone", hint="a zone is an interface name")
     source = address.canonical(bare, address.HOST_HINT)
-    if not address.can_be_source(source):
+    if not any_source and not address.can_be_source(source):
         raise AddressError(
             f"{source} cannot be a source", hint="a source is the sender's unicast address"
         )

@@ -208,7 +208,10 @@ class Report(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One result of a diagnosis; `severity` is error, warning or info."""
+    """One result of a diagnosis; `severity` is error, warning or info.
+
+    `certain` is 'proved' where the evidence leaves no other reading, 'inferred' where it does.
+    """
 
     id: str
     severity: str
@@ -216,6 +219,7 @@ class Finding(NamedTuple):
     evidence: list[str]
     hint: str
     where: str
+    certain: str = "proved"
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""

@@ -1,0 +1,268 @@
+"""The facts of a host: looked at before, watched for a while, looked at again. Changes nothing."""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mcastctl.capture.glance import Glance
+from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
+from mcastctl.doctor.wire import Wire
+from mcastctl.host import (
+    applications,
+    bridges,
+    counters,
+    drops,
+    elsewhere,
+    firewall,
+    forwarding,
+    knobs,
+    linkdetails,
+    memberships,
+    netlink,
+    procnet,
+    routes,
+    sockets,
+)
+from mcastctl.host.failing import Failing
+from mcastctl.host.sockets import BoundSocket
+from mcastctl.model.errors import SocketError
+from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, ForwardingInterface
+from mcastctl.model.membership import GroupMembership
+from mcastctl.net.loop import Loop
+
+_LIMITS = ("ipv4/igmp_max_memberships", "ipv4/igmp_max_msf", "ipv6/mld_max_msf")
+_SAMPLE_NS = 200_000_000
+_MOST_FRAMES = 2000
+_MOST_DECODED = 60_000
+"""Frames looked at in all: enough for any verdict, and bounded in time."""
+
+
+class _Look(NamedTuple):
+    """What is compared with itself later."""
+
+    counters: dict[str, int]
+    rules: firewall.Ruleset
+    entries: tuple[ForwardingEntry, ...]
+    forwarded: int
+    drops: dict[int, int]
+
+
+def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
+    """Return the facts after watching for `watch_s` seconds, less if the loop is stopped.
+
+    Raises on systems whose kernels tell none of this.
+    """
+    if sys.platform != "linux":
+        raise elsewhere.refuse("diagnose")
+    first = _look(question)
+    watched = _watch(question, watch_s, loop)
+    last = _look(question)
+    joined = tuple(memberships.memberships())
+    facts = Facts(
+        question,
+        **watched,
+        before=first.counters,
+        after=last.counters,
+        dropping=last.rules.dropping,
+        rewriting=last.rules.rewriting,
+        moved_rules=_moved(first.rules, last.rules),
+        why_no_rules=last.rules.why_not,
+        entries=last.entries,
+        entries_before=first.entries,
+        forwarded_before=first.forwarded,
+        drops_before=first.drops,
+        memberships=joined,
+        applications=_applications(question, joined),
+        limits={key: value for key in _LIMITS if (value := knobs.limit(key)) is not None},
+        bridge_netfilter=_bridge_netfilter(),
+    )
+    return _with_bridges(_with_routes(facts))
+
+
+def _look(question: Question) -> _Look:
+    dropped = {inode: one.drops for inode, one in sockets.bound().items()}
+    routed: list[forwarding.Forwarded] = []
+    with suppress(OSError):
+        routed = forwarding.read()
+    found = tuple(one for one in routed if isinstance(one, ForwardingEntry))
+    sent = sum(one.packets_out for one in routed if isinstance(one, ForwardingInterface))
+    rules = firewall.read()
+    return _Look(counters.read(), rules, found, sent, dropped)
+
+
+def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
+    """Watch the wire, the drops and the queues; return these facts."""
+    wire = Wire()
+    told: dict[str, Any] = {}
+    queues: dict[int, list[int]] = {}
+    version = question.family
+    start = time.monotonic_ns()
+    deadline = start + int(watch_s * 1e9)
+    with ExitStack() as stack:
+        failing = stack.enter_context(Failing())
+        watch = stack.enter_context(drops.watch(question.group, question.port))
+        glance = None
+        try:
+            glance = stack.enter_context(Glance())
+            loop.watch(glance.fileno())
+        except SocketError as error:
+            told["why_no_wire"] = error.message
+        sample = 0
+        decoded = 0
+        while loop.stopped_by is None and (now := time.monotonic_ns()) < deadline:
+            if now >= sample:
+                sample = now + _SAMPLE_NS
+                failing.poll()
+                watch.poll()
+                for inode, one in _queued(question).items():
+                    queues.setdefault(inode, []).append(one)
+            loop.wait(min(deadline, sample))
+            if glance is not None and decoded < _MOST_DECODED:
+                for frame in glance.frames(_MOST_FRAMES):
+                    decoded += 1
+                    wire.take(frame.iface, frame.cast, frame.hatype, frame.data)
+            elif glance is not None and decoded >= _MOST_DECODED:
+                loop.unwatch(glance.fileno())
+                glance = None
+        if glance is not None:
+            loop.unwatch(glance.fileno())
+        watch.poll()
+        failing.poll()
+        told["drops"] = dict(watch.drops)
+        told["drops_method"] = watch.method
+        told["why_no_drops"] = "" if watch.method else watch.why_not
+    wire.settle()
+    return told | {
+        "flows": wire.flows,
+        "control": wire.control,
+        "copies": wire.copies,
+        "queues": {inode: tuple(samples) for inode, samples in queues.items()},
+        "failing": failing.count[version],
+        "watched_s": (time.monotonic_ns() - start) / 1e9,
+    }
+
+
+def _queued(question: Question) -> dict[int, int]:
+    """Return the bytes in the receive queue of each socket on the port."""
+    found = {}
+    for name in ("udp", "udp6"):
+        for one in sockets.parse(name, procnet.read(name)):
+            if one.port == question.port:
+                found[one.inode] = one.receive_queue
+    return found
+
+
+def _moved(
+    first: firewall.Ruleset, last: firewall.Ruleset
+) -> dict[tuple[str, str, str, int | None, str], int]:
+    old = {one.key: one.packets or 0 for one in first.dropping}
+    return {
+        one.key: one.packets - old.get(one.key, 0)
+        for one in last.dropping
+        if one.packets is not None
+    }
+
+
+def _applications(
+    question: Question, joined: tuple[GroupMembership, ...]
+) -> tuple[applications.Application, ...]:
+    """Return the sockets on the port, and those that may have joined something or send."""
+
+    def wanted(one: BoundSocket) -> bool:
+        return one.port == question.port or bool(one.option_bytes) or question.role == "sender"
+
+    groups = [(one.ifindex, one.group) for one in joined if not one.by_kernel]
+    return applications.find(wanted, groups)
+
+
+def _with_routes(facts: Facts) -> Facts:
+    """Add links, settings and what the routing code answers."""
+    question = facts.question
+    details = linkdetails.read()
+    try:
+        with netlink.naming("ask the routing code"), routes.Routing() as routing:
+            links = dict(routing.links)
+            source = next(iter(question.sources), None) or _seen_source(facts)
+            answers = {}
+            for index, link in links.items():
+                own = next((a.address for a in link.addresses if ":" not in a.address), None)
+                if source and question.family == 4 and ":" not in source:
+                    answers[index] = Answers(
+                        routing.accepts(question.group, source, index),
+                        routing.accepts(own, source, index) if own else None,
+                        _neighbour(routing.accepts, question.group, link.addresses, index),
+                    )
+            facts = facts._replace(
+                links=links,
+                answers=answers,
+                route=routing.route(question.group),
+                bound_route=routing.route(question.group, question.ifindex)
+                if question.ifindex
+                else None,
+                reverse=routing.reverse(source) if source else None,
+            )
+    except SocketError:
+        links = {}
+    igmp = procnet.igmp_versions(procnet.read("igmp"))
+    settings = {
+        index: Knobs(
+            knobs.rp_filter(link.name),
+            knobs.ipv6_disabled(link.name),
+            igmp.get(index),
+            knobs.forced_igmp_version(link.name),
+        )
+        for index, link in links.items()
+    }
+    return facts._replace(details=details, knobs=settings)
+
+
+def _seen_source(facts: Facts) -> str | None:
+    return next((one.src for one in facts.group_flows("in")), None)
+
+
+def _neighbour(
+    accepts: Callable[[str, str, int], bool | None], group: str, addresses: Any, index: int
+) -> bool | None:
+    """Ask for a datagram from a neighbour: the first address of a network that is not ours."""
+    from ipaddress import ip_network
+
+    for one in addresses:
+        if ":" in one.address or one.prefixlen > 30:
+            continue
+        hosts = ip_network(f"{one.address}/{one.prefixlen}", strict=False).hosts()
+        other = next(host for host in hosts if str(host) != one.address)
+        return accepts(group, str(other), index)
+    return None
+
+
+def _with_bridges(facts: Facts) -> Facts:
+    """Add what this host switches and routes."""
+    version = f"ipv{facts.question.family}"
+    with suppress(OSError):
+        found = bridges.read()
+        facts = facts._replace(
+            bridges=tuple(one for one in found if isinstance(one, Bridge)),
+            database=tuple(one for one in found if isinstance(one, DatabaseEntry)),
+        )
+    with suppress(OSError):
+        routed = [one for one in forwarding.read() if one.family == version]
+        facts = facts._replace(
+            forwarding_interfaces=tuple(
+                one for one in routed if isinstance(one, ForwardingInterface)
+            ),
+            forwarding=knobs.mc_forwarding("all", facts.question.family),
+        )
+    return facts
+
+
+def _bridge_netfilter() -> bool:
+    """Tell whether bridged packets pass the packet filter of IP (br_netfilter)."""
+    folder = Path("/proc/sys/net/bridge")
+    for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables"):
+        with suppress(OSError):
+            if (folder / name).read_text().strip() == "1":
+                return True
+    return False

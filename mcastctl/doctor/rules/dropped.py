@@ -1,0 +1,320 @@
+"""Causes that the kernel itself names: a datagram of the group came in and was thrown away.
+
+The reason decides first, the function second; the facts word the cause. Reasons as in
+<net/dropreason-core.h>; the firewall's hook is told by its rules, else by the counters.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules import delivery, membership, packetfilter
+from mcastctl.doctor.rules.packetfilter import Packet
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
+from mcastctl.host.firewall import Rule
+from mcastctl.model.records import Finding
+
+_MEMBERSHIP = ("ip_rcv_finish", "ip6_mc_input", "ip_mc_validate", "ip_route_input", "ip6_input")
+_STAGES = {"ingress": "host.firewall_ingress", "prerouting": "host.firewall_prerouting"}
+_STAGES |= {"input": "host.firewall_input"}
+
+
+def here(facts: Facts) -> Counter[tuple[str, str]]:
+    """Return what was dropped of the group on its way in, by (reason, function)."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one, count in facts.drops.items():
+        if not one.control and one.ifindex in (0, facts.question.ifindex):
+            found[one.reason, one.function] += count
+    return found
+
+
+def dominant(facts: Facts) -> Finding | None:
+    """Return the cause that the most frequent drop stands for."""
+    for (reason, function), count in here(facts).most_common():
+        explain = _REASONS.get(reason)
+        if explain is None and reason == "NOT_SPECIFIED":
+            explain = _by_function(function)
+        said = f"kernel dropped {count} datagrams: {reason} @ {function}"
+        found = explain(facts, said) if explain else None
+        if found is not None:
+            return found
+    return None
+
+
+def _by_function(function: str) -> "Callable[[Facts, str], Finding | None] | None":
+    if "udp" in function:
+        return _no_socket
+    if function.startswith(_MEMBERSHIP):
+        return _not_member
+    return None
+
+
+def _not_member(facts: Facts, said: str) -> Finding | None:
+    found = membership.missing(facts) or membership.filtered(facts)
+    return _with(found, said)
+
+
+def _no_socket(facts: Facts, said: str) -> Finding | None:
+    counters = moved(facts, "Udp.IgnoredMulti", "Udp6IgnoredMulti")
+    return _with(delivery.unmatched(facts), said, *counters)
+
+
+def _with(found: Finding | None, *evidence: str) -> Finding | None:
+    if found is None:
+        return None
+    return found._replace(evidence=[*evidence, *found.evidence], certain=PROVED)
+
+
+def _rp_filter(facts: Facts, said: str) -> Finding | None:
+    link = facts.links.get(facts.question.ifindex)
+    counters = moved(facts, "TcpExt.IPReversePathFilter")
+    if link is not None and not link.has_address(4):
+        return no_address(facts, said)
+    return error("host.rp_filter", *rp_filter_words(facts, [said, *counters]), "host")
+
+
+def no_address(facts: Facts, said: str) -> Finding:
+    """host.no_ipv4_address: without an address no reverse path can fit."""
+    name, settings = facts.name(facts.question.ifindex), facts.knobs.get(facts.question.ifindex)
+    value = settings.rp_filter if settings else None
+    counters = moved(facts, "TcpExt.IPReversePathFilter")
+    return error(
+        "host.no_ipv4_address",
+        f"{name} has no IPv4 address, so the reverse path filter refuses everything",
+        [said, f"link {name}: no IPv4 address", f"effective rp_filter = {value}", *counters],
+        f"give {name} an address, or: sysctl net.ipv4.conf.{name}.rp_filter=0 (and all)",
+        "host",
+    )
+
+
+def rp_filter_words(facts: Facts, evidence: list[str]) -> tuple[str, list[str], str]:
+    """Return title, evidence and hint of a reverse path that leads elsewhere."""
+    index = facts.question.ifindex
+    name = facts.name(index)
+    settings, reverse = facts.knobs.get(index), facts.reverse
+    value = settings.rp_filter if settings else None
+    source = reverse.source if reverse else "the sender"
+    way = f"by {reverse.iface}" if reverse and reverse.iface else "nowhere: no route"
+    kind = "loose" if value == 2 else "strict"
+    evidence = [
+        *evidence,
+        f"effective rp_filter of {name} (the larger of all and {name}) = {value} ({kind})",
+        f"the route back to {source} leads {way}",
+    ]
+    hint = f"ip route add {source} dev {name} (undo: ip route del)"
+    if value != 2:
+        hint += f", or: sysctl net.ipv4.conf.{name}.rp_filter=2"
+    title = f"reverse path filter: {source} arrives on {name}, the route back leads {way}"
+    return title, evidence, hint
+
+
+def _firewall(facts: Facts, said: str) -> Finding | None:
+    hook, rule, certain = input_hook(facts)
+    evidence = [said]
+    if rule is not None:
+        evidence.append(packetfilter.describe(facts, rule))
+    else:
+        evidence.append("no rule of nft can be it: iptables-legacy, or another namespace's")
+    counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip.InDelivers")
+    if facts.question.family == 6:
+        counters = ("Ip6InReceives", "Ip6InMcastPkts", "Ip6InDelivers")
+    return error(
+        _STAGES[hook],
+        f"the packet filter drops the group in {hook.upper()}",
+        [*evidence, *moved(facts, *counters)],
+        accepting(facts, rule),
+        "host",
+        certain,
+    )
+
+
+def accepting(facts: Facts, rule: Rule | None) -> str:
+    """Return how to let the datagrams in question pass a rule."""
+    question = facts.question
+    accept = f"{'ip6' if question.family == 6 else 'ip'} daddr {question.group}"
+    return packetfilter.remedy(rule, f"{accept} udp dport {question.port}")
+
+
+def suspect(facts: Facts, hook: str) -> Rule | None:
+    """Return the rule of a hook that most likely drops the datagrams in question."""
+    return next(iter(_suspects(facts, hook)), None)
+
+
+def certain_suspect(facts: Facts, hook: str) -> Rule | None:
+    """Return a rule of a hook that is about the datagrams in question without a doubt."""
+    packet = _packet(facts)
+    return next(
+        (one for one in _suspects(facts, hook) if packetfilter.must_match(one, packet)), None
+    )
+
+
+def _suspects(facts: Facts, hook: str) -> list[Rule]:
+    return packetfilter.suspects(facts, (hook,), _packet(facts))
+
+
+def _packet(facts: Facts) -> Packet:
+    question = facts.question
+    source = facts.reverse.source if facts.reverse else next(iter(question.sources), "")
+    name = facts.name(question.ifindex)
+    return Packet(source, question.group, "udp", question.port, name)
+
+
+def input_hook(facts: Facts) -> tuple[str, Rule | None, str]:
+    """Return the hook that drops on the way in, its rule, and how certain that is."""
+    possible = {hook: _suspects(facts, hook) for hook in _STAGES}
+    counted = [
+        hook for hook, rules in possible.items() if rules and facts.moved_rules.get(rules[0].key)
+    ]
+    named = [hook for hook, rules in possible.items() if rules]
+    for hooks in (counted, named):
+        if len(hooks) == 1:
+            return hooks[0], possible[hooks[0]][0], PROVED
+    hook = _by_ladder(facts)
+    if hook not in named and named:
+        hook = named[0]
+    return hook, possible[hook][0] if possible[hook] else None, INFERRED if named else PROVED
+
+
+def _by_ladder(facts: Facts) -> str:
+    """Return the stage after the last counter that kept up with the wire."""
+    wire = sum(facts.wire().values())
+    six = facts.question.family == 6
+    received = facts.moved("Ip6InReceives" if six else "Ip.InReceives")
+    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
+    if multicast >= wire * 0.8:
+        return "input"
+    return "prerouting" if received >= wire * 0.8 else "ingress"
+
+
+def traffic_control(facts: Facts, said: str) -> Finding:
+    """host.tc_drop: a program on the interface's ingress."""
+    name = facts.name(facts.question.ifindex)
+    return error(
+        "host.tc_drop",
+        f"a traffic control program on the ingress of {name} drops the group",
+        [said, f"dev.{name}: the capture saw them before"],
+        f"tc filter show dev {name} ingress; 'bpftool net' lists tcx programs, tc does not",
+        "host",
+    )
+
+
+def udp_checksum(facts: Facts, said: str) -> Finding:
+    """host.udp_checksum: the payload was damaged, or never summed."""
+    counters = moved(facts, "Udp.InCsumErrors", "Udp6InCsumErrors")
+    return error(
+        "host.udp_checksum",
+        "the datagrams arrive with wrong UDP checksums",
+        [said, *counters],
+        "a broken offload or tunnel at the sender: there, 'ethtool -K IF tx off' (undo: tx on)",
+        "sender",
+    )
+
+
+def ip_checksum(facts: Facts, said: str) -> Finding:
+    """host.ip_checksum: the header was damaged on its way."""
+    return error(
+        "host.ip_checksum",
+        "the packets arrive with wrong IP header checksums",
+        [said, *moved(facts, "IpExt.InCsumErrors", "Ip.InHdrErrors")],
+        "a broken offload or tunnel at the sender: there, 'ethtool -K IF tx off' (undo: tx on)",
+        "sender",
+    )
+
+
+def martian(facts: Facts, said: str) -> Finding:
+    """host.martian_source: a source that no host may have."""
+    flows = facts.group_flows("in") or {one: 1 for one in facts.flows if one.direction == "in"}
+    sources = sorted({one.src for one in flows if one.dst == facts.question.group})
+    return error(
+        "host.martian_source",
+        f"no host may send from {', '.join(sources) or 'that address'}: the kernel refuses it",
+        [said, f"source on the wire: {', '.join(sources)}"],
+        "give the sender's interface a proper address, or make it bind one",
+        "sender",
+    )
+
+
+def own_source(facts: Facts, said: str) -> Finding:
+    """host.source_is_local: somebody else uses our address."""
+    sources = sorted({one.src for one in facts.group_flows("in")}) or list(facts.question.sources)
+    return error(
+        "host.source_is_local",
+        f"the datagrams carry this host's own address {', '.join(sources)} as source",
+        [said, "the same address is configured here"],
+        "two hosts have one address: change one (accept_local=1 is only for deliberate loops)",
+        "network",
+    )
+
+
+def other_host(facts: Facts, said: str) -> Finding:
+    """host.wrong_dst_mac: the frames are addressed to another host."""
+    return error(
+        "host.wrong_dst_mac",
+        "the frames carry a link-layer address that is neither the group's nor ours",
+        [said, *moved(facts, f"dev.{facts.name(facts.question.ifindex)}.rx_packets")],
+        "a static neighbour entry or multicast-to-unicast conversion on the way: look for it at "
+        "the sender, switch or access point",
+        "network",
+    )
+
+
+def _buffer(facts: Facts, said: str) -> Finding | None:
+    return delivery.overflow(facts, [said])
+
+
+def _filter(facts: Facts, said: str) -> Finding | None:
+    return delivery.refused(facts, [said])
+
+
+def ipsec(facts: Facts, said: str) -> Finding:
+    """host.xfrm_policy: a policy wants what is not encrypted."""
+    return error(
+        "host.xfrm_policy",
+        "an IPsec policy refuses the group",
+        [said, *moved(facts, "XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch")],
+        f"ip xfrm policy: add an exception (dir in, action allow) for {facts.question.group}",
+        "host",
+    )
+
+
+def _fragment(facts: Facts, said: str) -> Finding | None:
+    return delivery.fragments(facts)
+
+
+def _ipv6_off(facts: Facts, said: str) -> Finding | None:
+    name = facts.name(facts.question.ifindex)
+    return error(
+        "host.ipv6_disabled",
+        f"IPv6 is disabled on {name}",
+        [said],
+        f"sysctl net.ipv6.conf.{name}.disable_ipv6=0, then add its addresses again",
+        "host",
+    )
+
+
+def _filtered(facts: Facts, said: str) -> Finding | None:
+    return _with(membership.filtered(facts), said)
+
+
+def _header(facts: Facts, said: str) -> Finding | None:
+    return martian(facts, said) if facts.question.family == 6 else None
+
+
+_REASONS: dict[str, Callable[[Facts, str], Finding | None]] = {
+    "OTHERHOST": other_host,
+    "TC_INGRESS": traffic_control,
+    "NETFILTER_DROP": _firewall,
+    "IP_CSUM": ip_checksum,
+    "IP_INHDR": _header,
+    "IP_RPFILTER": _rp_filter,
+    "IP_INVALID_SOURCE": martian,
+    "IP_LOCALNET": martian,
+    "IP_LOCAL_SOURCE": own_source,
+    "IP_INADDRERRORS": _filtered,
+    "IPV6DISABLED": _ipv6_off,
+    "FRAG_REASM_TIMEOUT": _fragment,
+    "UDP_CSUM": udp_checksum,
+    "SOCKET_RCVBUFF": _buffer,
+    "SOCKET_FILTER": _filter,
+    "XFRM_POLICY": ipsec,
+}

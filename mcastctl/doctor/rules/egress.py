@@ -1,0 +1,140 @@
+"""What is sent dies on this host's way out: packet filter, queue, control group, TTL 0."""
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
+from mcastctl.doctor.rules.verdict import INFERRED, error, moved
+from mcastctl.host.firewall import Rule as FilterRule
+from mcastctl.model.records import Finding
+
+
+def _packet(facts: Facts) -> Packet:
+    question = facts.question
+    source = next(iter(question.sources), "")
+    return Packet(source, question.group, "udp", question.port, "")
+
+
+def _lost(facts: Facts, reason: str) -> int:
+    return sum(
+        count for one, count in facts.drops.items() if one.reason == reason and not one.control
+    )
+
+
+def firewall(facts: Facts) -> Finding | None:
+    """tx.firewall_output or tx.firewall_egress: the packet filter drops what is sent."""
+    count = _lost(facts, "NETFILTER_DROP")
+    if not count:
+        return None
+    said = f"kernel dropped {count} datagrams: NETFILTER_DROP"
+    packet = _packet(facts)
+    egress = suspects(facts, ("egress",), packet)
+    output = suspects(facts, ("output", "postrouting"), packet)
+    errors = facts.moved("Udp.SndbufErrors") + facts.moved("Udp6SndbufErrors")
+    silent = bool(egress) and (not output or errors > 0)
+    return _filtered(facts, [said], next(iter(egress if silent else output), None), silent=silent)
+
+
+def _filtered(
+    facts: Facts, evidence: list[str], rule: FilterRule | None, *, silent: bool
+) -> Finding:
+    question = facts.question
+    if rule is not None:
+        evidence = [*evidence, describe(facts, rule)]
+    counters = ("Ip.OutDiscards", "Udp.SndbufErrors", "Ip6OutDiscards", "Udp6SndbufErrors")
+    evidence += moved(facts, *counters)
+    family = "ip6" if question.family == 6 else "ip"
+    accept = f"{family} daddr {question.group} udp dport {question.port}"
+    if silent:
+        return error(
+            "tx.firewall_egress",
+            "a netdev egress rule drops the datagrams; sendto reports success",
+            evidence,
+            remedy(rule, accept),
+            "host",
+        )
+    return error(
+        "tx.firewall_output",
+        "the packet filter drops the datagrams on their way out: sendto says EPERM",
+        evidence,
+        remedy(rule, accept),
+        "host",
+    )
+
+
+def qdisc(facts: Facts) -> Finding | None:
+    """tx.qdisc_drop: the queue of the interface has no room."""
+    reasons = [one for one in facts.drops if one.reason.startswith(("QDISC", "SUBSYS"))]
+    count = sum(facts.drops[one] for one in reasons if not one.control and one.ifindex == 0)
+    if not count:
+        return None
+    name = facts.name(facts.question.ifindex)
+    return error(
+        "tx.qdisc_drop",
+        f"the queueing discipline of {name} drops {count} datagrams; sendto reports success",
+        [
+            f"kernel dropped {count} datagrams: {reasons[0].reason} @ {reasons[0].function}",
+            *moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards"),
+        ],
+        f"tc -s qdisc show dev {name}: raise rate or limit, or remove it: tc qdisc del dev "
+        f"{name} root",
+        "host",
+    )
+
+
+def cgroup(facts: Facts) -> Finding | None:
+    """tx.cgroup_bpf: a program of the sender's control group refuses."""
+    count = _lost(facts, "BPF_CGROUP_EGRESS")
+    if not count:
+        return None
+    return error(
+        "tx.cgroup_bpf",
+        "a BPF program of the sender's control group refuses the datagrams: EPERM",
+        [f"kernel dropped {count} datagrams: BPF_CGROUP_EGRESS"],
+        f"systemd: IPAddressAllow={facts.question.group} in the unit, or remove IPAddressDeny",
+        "host",
+    )
+
+
+def ttl_zero(facts: Facts) -> Finding | None:
+    """tx.ttl_zero: TTL 0, and this host is a member itself: the kernel keeps it."""
+    count = sum(
+        number
+        for one, number in facts.drops.items()
+        if one.function.startswith(("ip_mc_output", "ip6_finish_output", "ip6_output"))
+        and one.reason == "NOT_SPECIFIED"
+        and not one.control
+    )
+    senders = [one for one in facts.applications if one.options and one.options.ttl == 0]
+    if not count or facts.outgoing():
+        return None
+    who = facts.holders(senders[0]) if senders else "the sender"
+    return error(
+        "tx.ttl_zero",
+        f"{who} sends with TTL 0: the datagrams do not leave this host",
+        [f"kernel dropped {count} datagrams at its output, without a reason of its own"],
+        "IP_MULTICAST_TTL (IPV6_MULTICAST_HOPS) of 1 or more; IP_TTL is another option",
+        "socket",
+    )
+
+
+def unseen_egress(facts: Facts) -> Finding | None:
+    """Without the wire: the counters say that datagrams die at the interface's queue."""
+    errors = facts.moved("Udp.SndbufErrors") + facts.moved("Udp6SndbufErrors")
+    if not facts.why_no_drops or errors < 3:
+        return None
+    return error(
+        "tx.qdisc_drop",
+        "datagrams die at the egress of the interface; sendto reports success",
+        moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards"),
+        "tc -s qdisc show; as root, doctor tells a queue from a netdev egress rule",
+        "host",
+        INFERRED,
+    )
+
+
+def unseen_output(facts: Facts) -> Finding | None:
+    """Without drop reasons: sends are refused before they reach an interface's queue."""
+    refused = facts.moved("Ip.OutDiscards") + facts.moved("Ip6OutDiscards")
+    if not facts.why_no_drops or refused < 3 or facts.outgoing():
+        return None
+    rules = suspects(facts, ("output", "postrouting"), _packet(facts))
+    return _filtered(facts, [], next(iter(rules), None), silent=False)._replace(certain=INFERRED)

@@ -1,0 +1,256 @@
+"""Nothing of the group came in: what of that lies in this host's reports, else in the network."""
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
+from mcastctl.host.firewall import Rule
+from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
+from mcastctl.model.records import Finding
+
+_REPORTS = {4: "224.0.0.22", 6: "ff02::16"}
+_QUERIES = {4: "224.0.0.1", 6: "ff02::1"}
+_NAMES = {4: ("igmp", "igmp"), 6: ("mld", "ipv6-icmp")}
+
+
+def link_local(facts: Facts) -> Finding | None:
+    """group.link_local_scope: the group never leaves a link, the sender is on another."""
+    question = facts.question
+    if not is_link_local(question.group):
+        return None
+    far = [one for one in question.sources if not facts.on_link(one, question.ifindex or None)]
+    if not far and question.role == "receiver":
+        return None
+    if question.role == "sender" and not _routed_away(facts):
+        return None
+    routed = question.role == "router" and len(facts.links) > 2
+    if question.role == "router" and not routed:
+        return None
+    off = f"{', '.join(far)} is not on this link" if far else "nobody on this link has joined it"
+    scope = "224.0.0.0/24 (RFC 5771)" if question.family == 4 else "scope 2 (RFC 4291)"
+    return error(
+        "group.link_local_scope",
+        f"{question.group} stays on its link: no router ever forwards it",
+        [f"{question.group} lies in {scope}", off],
+        f"use a group of wider scope: {'ff15::/16' if question.family == 6 else '239.0.0.0/8'}",
+        "network",
+    )
+
+
+def _routed_away(facts: Facts) -> bool:
+    """Tell whether a sender's listeners must be elsewhere: nobody here reports the group."""
+    group = facts.question.group
+    reported = any(
+        one.group == group and one.kind == "report" and one.direction == "in"
+        for one in facts.control
+    )
+    return not reported and not facts.members()
+
+
+def is_link_local(group: str) -> bool:
+    """Tell whether no router forwards a group."""
+    return group.startswith("224.0.0.") or scope6(group) == LINK_LOCAL
+
+
+def interface_local(facts: Facts) -> Finding | None:
+    """group.interface_local_scope: such a group never leaves the host that sends it."""
+    if scope6(facts.question.group) != INTERFACE_LOCAL:
+        return None
+    if facts.question.role == "receiver" and facts.local_source():
+        return None
+    return error(
+        "group.interface_local_scope",
+        f"{facts.question.group} never leaves the sending host",
+        ["scope 1, interface-local (RFC 4291 section 2.7)"],
+        "use a group of wider scope: ff12::/16 on the link, ff15::/16 beyond",
+        "network",
+    )
+
+
+def reports_dropped(facts: Facts) -> Finding | None:
+    """host.firewall_igmp_out, host.firewall_mld_out: reports do not leave this host."""
+    version = facts.question.family
+    name, _ = _NAMES[version]
+    dropped = sum(
+        count
+        for one, count in facts.drops.items()
+        if one.control and one.ifindex == 0 and one.reason == "NETFILTER_DROP"
+    )
+    rule = _rule(facts, ("output", "postrouting", "egress"), _REPORTS[version])
+    if not dropped and (rule is None or _left(facts)):
+        return None
+    evidence = [f"kernel dropped {dropped} reports: NETFILTER_DROP"] if dropped else []
+    if rule is not None:
+        evidence.append(describe(facts, rule))
+    accept = "ip protocol igmp" if version == 4 else "icmpv6 type { 131, 132, 143 }"
+    return error(
+        f"host.firewall_{name}_out",
+        f"the packet filter keeps {name.upper()} reports in: switch and router never learn of "
+        "the membership",
+        [*evidence, f"no {name.upper()} report for {facts.question.group} left"],
+        remedy(rule, accept),
+        "host",
+        PROVED if dropped else INFERRED,
+    )
+
+
+def _left(facts: Facts) -> bool:
+    """Tell whether a report was seen leaving."""
+    return any(
+        one.direction == "out" and one.kind == "report" and one.group == facts.question.group
+        for one in facts.control
+    )
+
+
+def queries_dropped(facts: Facts) -> Finding | None:
+    """host.firewall_igmp_in, host.firewall_mld_in: queries come and are not answered."""
+    version = facts.question.family
+    name, _ = _NAMES[version]
+    asked = sum(count for one, count in facts.control.items() if _is_query(facts, one))
+    dropped = sum(
+        count
+        for one, count in facts.drops.items()
+        if one.control and one.ifindex == facts.question.ifindex and one.reason == "NETFILTER_DROP"
+    )
+    rule = _rule(facts, ("ingress", "prerouting", "input"), _QUERIES[version])
+    if not dropped or (not asked and rule is None):
+        return None
+    evidence = [
+        f"capture: {asked} {name.upper()} queries came in",
+        f"kernel dropped {dropped} {name.upper()} messages: NETFILTER_DROP",
+    ]
+    if rule is not None:
+        evidence.append(describe(facts, rule))
+    accept = "ip protocol igmp" if version == 4 else "icmpv6 type 130"
+    return error(
+        f"host.firewall_{name}_in",
+        f"the packet filter drops {name.upper()} queries: the membership ages out unanswered",
+        evidence,
+        remedy(rule, accept),
+        "host",
+    )
+
+
+def _is_query(facts: Facts, one: object) -> bool:
+    name = facts.name(facts.question.ifindex)
+    six = facts.question.family == 6
+    return (
+        getattr(one, "kind", "") == "query"
+        and getattr(one, "iface", "") == name
+        and (":" in getattr(one, "src", "")) == six
+    )
+
+
+def _rule(facts: Facts, hooks: tuple[str, ...], dst: str) -> Rule | None:
+    """Return a rule that names the protocol of reports, and drops it."""
+    version = facts.question.family
+    packet = Packet("", dst, _NAMES[version][1], 0, facts.name(facts.question.ifindex))
+    for one in suspects(facts, hooks, packet):
+        if "igmp" in one.text or "icmp" in one.text or dst in one.text or one.verdict == "policy":
+            return one
+    return None
+
+
+def other_port(facts: Facts) -> Finding | None:
+    """rx.bound_wrong_port: the group arrives, at another port."""
+    question = facts.question
+    ports = {
+        one.dport: count
+        for one, count in facts.group_flows("in").items()
+        if one.dport is not None and one.dport != question.port
+    }
+    if not ports:
+        return None
+    listed = ", ".join(f"{port} ({count} datagrams)" for port, count in ports.items())
+    return error(
+        "rx.bound_wrong_port",
+        f"the sender uses port {next(iter(ports))}, the receiver {question.port}",
+        [f"capture: {question.group} arrives at port {listed}, nothing at {question.port}"],
+        f"send to port {question.port}, or bind to {next(iter(ports))}",
+        "socket",
+    )
+
+
+def other_group(facts: Facts) -> Finding | None:
+    """tx.wrong_group: the port is right, the group another one that nobody here joined."""
+    question = facts.question
+    name = facts.name(question.ifindex)
+    groups = {
+        one.dst: count
+        for one, count in facts.flows.items()
+        if one.direction == "in"
+        and one.iface == name
+        and one.dport == question.port
+        and one.dst != question.group
+        and facts.wanted_source(one.src)
+        and not facts.members(one.dst)
+    }
+    if not groups:
+        return None
+    group = max(groups, key=lambda each: groups[each])
+    return error(
+        "tx.wrong_group",
+        f"the sender uses {group}, this host waits for {question.group}",
+        [f"capture: {groups[group]} datagrams to {group}:{question.port}, none to the other"],
+        "compare group and port at both ends",
+        "sender",
+        INFERRED,
+    )
+
+
+def silent(facts: Facts) -> Finding:
+    """net.not_on_wire: nothing arrives, and nothing on this host explains it."""
+    question = facts.question
+    name = facts.name(question.ifindex) if question.ifindex else "any interface"
+    protocol = "MLD" if question.family == 6 else "IGMP"
+    asked = sum(count for one, count in facts.control.items() if _is_query(facts, one))
+    evidence = [f"capture: no datagram to {question.endpoint} on {name} in {facts.watched_s:.1f} s"]
+    if facts.why_no_wire:
+        evidence = [f"the wire could not be watched: {facts.why_no_wire}"]
+    if facts.member_on(question.ifindex):
+        evidence.append(f"{question.group} is joined on {name}")
+    evidence.append(
+        f"capture: {asked} {protocol} queries on {name}"
+        if asked
+        else f"no {protocol} query was heard on {name}: without a querier a switch forgets "
+        "members after some minutes"
+    )
+    hint = "look at the sender, then at each switch and router on the way (--role sender, switch)"
+    if not asked:
+        hint += "; is there a querier? 'ip link set BRIDGE type bridge mcast_querier 1'"
+    return error(
+        "net.not_on_wire",
+        f"no datagram to {question.endpoint} reaches {name}: look at sender and network",
+        evidence,
+        hint,
+        "network",
+        INFERRED,
+    )
+
+
+def remarks(facts: Facts) -> list[Finding]:
+    """Return what else may keep a silent interface silent, each a warning."""
+    details = facts.details.get(facts.question.ifindex)
+    name = facts.name(facts.question.ifindex)
+    found = []
+    if details is not None and details.mode == "bridge":
+        found.append(
+            warning(
+                "net.macvlan_parent",
+                f"{name} is a macvlan: it never hears the host it sits on",
+                [f"link {name}: macvlan mode bridge over index {details.below}"],
+                "if the sender is that host, give it a macvlan of its own to send from",
+                "network",
+            )
+        )
+    asked = any(_is_query(facts, one) for one in facts.control)
+    if not asked and not facts.why_no_wire:
+        found.append(
+            warning(
+                "net.no_querier",
+                f"no querier was heard on {name}: a snooping switch forgets members in minutes",
+                [f"capture: no general query in {facts.watched_s:.1f} s (one is due every 125 s)"],
+                "listen longer (-T 130s); if a new join revives it, the switch has no querier",
+                "network",
+            )
+        )
+    return found

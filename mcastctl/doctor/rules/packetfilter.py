@@ -1,0 +1,132 @@
+"""Which rule of the packet filter drops a datagram: the hooks on its path, in order."""
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any, NamedTuple
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.host.firewall import Rule
+
+
+class Packet(NamedTuple):
+    """What a rule may look at; '' and 0 where it is not known."""
+
+    src: str
+    dst: str
+    protocol: str
+    dport: int
+    iface: str
+
+
+def may_match(rule: Rule, packet: Packet) -> bool:
+    """Tell whether a rule can be about a packet; expressions not understood may."""
+    if rule.family in ("ip", "ip6") and (rule.family == "ip6") != (":" in packet.dst):
+        return False
+    if rule.devices and packet.iface and packet.iface not in rule.devices:
+        return False
+    return all(_fits(one.get("match"), packet) is not False for one in rule.matches)
+
+
+def must_match(rule: Rule, packet: Packet) -> bool:
+    """Tell whether a rule is about a packet for certain, as far as earlier rules let it see it."""
+    fits = (_fits(one.get("match"), packet) for one in rule.matches)
+    return bool(rule.matches) and may_match(rule, packet) and all(fits)
+
+
+def _fits(match: object, packet: Packet) -> bool | None:
+    """Tell whether one expression holds, None where this cannot be told."""
+    if not isinstance(match, dict):
+        return None
+    known = _known(match.get("left"), packet)
+    if known is None:
+        return None
+    holds = _within(match.get("right"), known)
+    if holds is None:
+        return None
+    return not holds if match.get("op") == "!=" else holds
+
+
+def _known(left: Any, packet: Packet) -> str | None:
+    """Return the packet's value of what an expression looks at."""
+    if not isinstance(left, Mapping):
+        return None
+    payload, meta = left.get("payload"), left.get("meta")
+    if isinstance(payload, Mapping):
+        asked = payload.get("protocol"), payload.get("field")
+        six = ":" in packet.dst
+        values: dict[tuple[Any, Any], str] = {
+            ("ip6" if six else "ip", "daddr"): packet.dst,
+            ("ip6" if six else "ip", "saddr"): packet.src,
+            ("ip6" if six else "ip", "nexthdr" if six else "protocol"): packet.protocol,
+            ("udp", "dport"): str(packet.dport) if packet.protocol == "udp" else "no",
+            ("th", "dport"): str(packet.dport) if packet.protocol == "udp" else "no",
+            ("tcp", "dport"): "no",
+        }
+        if asked[0] in ("ip", "ip6") and (asked[0] == "ip6") != six:
+            return "no"
+        return values.get(asked) or None
+    if isinstance(meta, Mapping):
+        return {"l4proto": packet.protocol, "pkttype": "multicast", "iifname": packet.iface}.get(
+            str(meta.get("key"))
+        ) or None
+    return None
+
+
+def _within(right: Any, value: str) -> bool | None:
+    """Tell whether a value is among those of an expression, None where this cannot be told."""
+    if isinstance(right, list):
+        right = {"set": right}
+    if not isinstance(right, Mapping):
+        return None if str(right).startswith("@") else str(right) == value
+    if isinstance(right.get("set"), list):
+        found = [_within(one, value) for one in right["set"]]
+        return True if True in found else None if None in found else False
+    if "prefix" in right:
+        return _in_prefix(right["prefix"], value)
+    return _in_range(right.get("range"), value)
+
+
+def _in_range(bounds: Any, value: str) -> bool | None:
+    if not isinstance(bounds, list) or not all(isinstance(one, int) for one in bounds):
+        return None
+    return value.isdecimal() and bounds[0] <= int(value) <= bounds[-1]
+
+
+def _in_prefix(prefix: Any, value: str) -> bool | None:
+    try:
+        return ip_address(value) in ip_network(f"{prefix['addr']}/{prefix['len']}", strict=False)
+    except (ValueError, KeyError, TypeError):
+        return False if value == "no" else None
+
+
+def suspects(facts: Facts, hooks: tuple[str, ...], packet: Packet) -> list[Rule]:
+    """Return the rules that may drop a packet, those that counted something first."""
+    found = [
+        one for one in facts.dropping if set(one.hooks) & set(hooks) and may_match(one, packet)
+    ]
+    return sorted(found, key=lambda one: -facts.moved_rules.get(one.key, 0))
+
+
+def describe(facts: Facts, rule: Rule) -> str:
+    """Return a rule as evidence."""
+    place = f"{rule.family} {rule.table} {rule.chain}"
+    handle = f" handle {rule.handle}" if rule.handle is not None else ""
+    count = facts.moved_rules.get(rule.key)
+    counted = f" (counted {count} more meanwhile, {rule.packets} in all)" if count else ""
+    return f"nft rule {place}{handle}: {rule.text}{counted}"
+
+
+def remedy(rule: Rule | None, accept: str) -> str:
+    """Return how to let the datagrams pass, and how to undo that."""
+    if rule is None:
+        return f"accept {accept} before the rule that drops it: see 'nft list ruleset'"
+    if "legacy" in rule.table:
+        return f"insert a rule that accepts {accept} into {rule.chain} with iptables-legacy"
+    if rule.handle is None:
+        place = f"{rule.family} {rule.table} {rule.chain}"
+        return f"nft add rule {place} {accept} accept; undo: nft -a list, nft delete rule HANDLE"
+    place = f"{rule.family} {rule.table} {rule.chain}"
+    return (
+        f"nft insert rule {place} handle {rule.handle} {accept} accept; "
+        f"undo: nft delete rule {place} handle N (nft -a list chain {place})"
+    )

@@ -1,0 +1,94 @@
+"""The receiving host: why a datagram of the group does not reach the program."""
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules import (
+    delivery,
+    dropped,
+    ladder,
+    link,
+    membership,
+    network,
+    packetfilter,
+    router,
+    sender,
+)
+from mcastctl.doctor.rules.verdict import Rule, first, info, warning
+from mcastctl.model.records import Finding
+
+_LOCAL: tuple[Rule, ...] = (link.down, link.no_carrier, link.ipv6_disabled)
+_ARRIVED: tuple[Rule, ...] = (
+    router.container,
+    dropped.dominant,
+    delivery.fragments,
+    membership.missing,
+    membership.filtered,
+    delivery.unmatched,
+    membership.port_in_use,
+    sender.loop_off,
+    delivery.crosstalk,
+    delivery.duplicates,
+)
+_SILENT: tuple[Rule, ...] = (
+    link.xdp,
+    dropped.dominant,
+    delivery.fragments,
+    network.interface_local,
+    router.container,
+    network.link_local,
+    membership.missing,
+    membership.elsewhere,
+    membership.older_version,
+    membership.filtered,
+    membership.ssm_without_source,
+    network.other_port,
+    network.reports_dropped,
+    network.queries_dropped,
+    delivery.crosstalk,
+    network.other_group,
+    link.macvlan,
+    network.silent,
+)
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """Return the cause, None of severity error where datagrams are delivered."""
+    found = first(facts, _LOCAL)
+    if found is not None:
+        return [found]
+    arrived = facts.arrived_here()
+    if facts.why_no_drops and (arrived or facts.why_no_wire):
+        return ladder.diagnose(facts)
+    found = first(facts, _ARRIVED if arrived else _SILENT)
+    if found is not None:
+        return [found, *_behind(facts, found)]
+    return [_delivered(facts, arrived)]
+
+
+def _behind(facts: Facts, found: Finding) -> list[Finding]:
+    """Return what would keep the datagrams out next, once the answer is repaired: warnings."""
+    if found.id == "net.not_on_wire":
+        return network.remarks(facts)
+    if found.id.startswith(("rx.", "host.firewall")):
+        return []
+    later = []
+    for hook in ("prerouting", "input"):
+        rule = dropped.certain_suspect(facts, hook)
+        if rule is not None:
+            title = f"behind that, a rule in {hook.upper()} would drop the group"
+            hint = dropped.accepting(facts, rule)
+            evidence = [packetfilter.describe(facts, rule)]
+            later.append(warning(f"host.firewall_{hook}", title, evidence, hint, "host"))
+    return later
+
+
+def _delivered(facts: Facts, arrived: int) -> Finding:
+    question = facts.question
+    listeners = ", ".join(facts.holders(one) for one in delivery.hearing(facts))
+    return info(
+        "ok",
+        f"datagrams to {question.endpoint} arrive and are delivered",
+        [
+            f"capture: {arrived} datagrams on {facts.name(question.ifindex)}",
+            f"the kernel dropped none of them; sockets that take them: {listeners or 'none'}",
+        ],
+    )

@@ -1,0 +1,176 @@
+"""The kernel refuses to send: no route, no such address, no zone, too big; or nobody tries."""
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules.verdict import INFERRED, error, moved
+from mcastctl.model.address import keeps_zone
+from mcastctl.model.records import Finding
+
+_PMTUDISC = (2, 3)  # IP_PMTUDISC_DO, IP_PMTUDISC_PROBE: never fragment
+
+
+def tentative(facts: Facts) -> Finding | None:
+    """tx.ipv6_tentative: the source address may not be used yet."""
+    for index, one in facts.links.items():
+        for address in one.addresses:
+            wanted = address.address in facts.question.sources or (
+                index == facts.question.ifindex and facts.question.family == 6
+            )
+            bad = {"tentative", "dadfailed"}.intersection(address.states)
+            if wanted and bad and ":" in address.address and not facts.outgoing():
+                return error(
+                    "tx.ipv6_tentative",
+                    f"{address.address} on {one.name} is {', '.join(sorted(bad))}: not usable",
+                    [f"address {address.address}/{address.prefixlen}: {', '.join(address.states)}"],
+                    "wait for duplicate address detection, or remove the duplicate; "
+                    f"'ip -6 addr add ADDRESS/LEN dev {one.name} nodad' skips it",
+                    "host",
+                )
+    return None
+
+
+def not_local(facts: Facts) -> Finding | None:
+    """tx.source_not_local: the source asked about is no address of this host."""
+    own = {each.address for one in facts.links.values() for each in one.addresses}
+    strange = [one for one in facts.question.sources if one not in own]
+    if not strange or facts.outgoing():
+        return None
+    return error(
+        "tx.source_not_local",
+        f"{', '.join(strange)} is no address of this host: nothing can be sent from it",
+        [f"addresses here: {', '.join(sorted(own))}"],
+        f"ip addr add {strange[0]}/LEN dev IFACE, or send from an address that exists",
+        "host",
+    )
+
+
+def no_zone(facts: Facts) -> Finding | None:
+    """tx.missing_scope: a link-local address without a zone is refused."""
+    question = facts.question
+    near = [one for one in question.sources if keeps_zone(one)]
+    if question.family == 4 or not (near or (facts.failing and keeps_zone(question.group))):
+        return None
+    which = near[0] if near else question.group
+    name = facts.name(question.ifindex) if question.ifindex else "IFACE"
+    return error(
+        "tx.missing_scope",
+        f"{which} is link-local: without a zone the kernel refuses it",
+        [
+            f"nothing left for {question.endpoint}",
+            *([f"{facts.failing} sockets ended without a port"] if facts.failing else []),
+        ],
+        f"bind and send with the scope id of the interface: {which}%{name} (sin6_scope_id)",
+        "socket",
+        INFERRED,
+    )
+
+
+def bound_no_route(facts: Facts) -> Finding | None:
+    """tx.no_route by the interface in question: IPv6 on lo needs a local route."""
+    route, question = facts.bound_route, facts.question
+    if route is None or route.leaves or question.family == 4:
+        return None
+    name = facts.name(question.ifindex)
+    link_ = facts.links.get(question.ifindex)
+    hint = f"ip -6 route add multicast {question.group} dev {name} table local"
+    if link_ is not None and "loopback" in link_.flags:
+        hint = f"ip -6 route add local {question.group}/128 dev {name} table local"
+    return error(
+        "tx.no_route",
+        f"no route leads to {question.group} by {name}: sendto says ENETUNREACH",
+        [
+            f"ip -6 route get {question.group} oif {name}: {route.reason}",
+            *moved(facts, "Ip6OutNoRoutes"),
+        ],
+        hint,
+        "host",
+    )
+
+
+def counted_no_route(facts: Facts) -> Finding | None:
+    """The same, where the kernel counted sends without a route, or a route forbids them."""
+    counted = facts.moved("Ip.OutNoRoutes") + facts.moved("Ip6OutNoRoutes")
+    refused = facts.route is not None and facts.route.route_type is not None
+    return no_route(facts) if counted or refused else None
+
+
+def no_route(facts: Facts) -> Finding | None:
+    """tx.no_route, tx.route_prohibited: the routing code refuses the group."""
+    route = facts.route
+    if route is None or route.leaves:
+        return None
+    name = facts.name(facts.question.ifindex) if facts.question.ifindex else "IFACE"
+    counters = moved(facts, "Ip.OutNoRoutes", "Ip6OutNoRoutes")
+    said = f"ip route get {facts.question.group}: {route.reason}"
+    if route.route_type in ("unreachable", "prohibit", "blackhole"):
+        return error(
+            "tx.route_prohibited",
+            f"a route of type {route.route_type} refuses the group",
+            [said, *counters],
+            f"ip route get {facts.question.group}; remove that route, or: ip route add "
+            f"{facts.question.group} dev {name}",
+            "host",
+        )
+    six = facts.question.family == 6
+    group = "-6 route add multicast ff00::/8" if six else "route add 224.0.0.0/4"
+    tail = " table local" if six else ""
+    return error(
+        "tx.no_route",
+        "no route leads to the group: sendto says ENETUNREACH",
+        [said, *counters],
+        f"ip {group} dev {name}{tail}, or IP_MULTICAST_IF, or bind() a source address",
+        "host",
+    )
+
+
+def mtu(facts: Facts) -> Finding | None:
+    """tx.message_too_big: larger than the MTU, and fragments are forbidden."""
+    never = [one for one in facts.ours() if one.options and one.options.discover in _PMTUDISC]
+    fails = facts.moved("Ip.FragFails") + facts.moved("Ip6FragFails")
+    if not never and not fails:
+        return None
+    link_ = facts.links.get(facts.question.ifindex)
+    return error(
+        "tx.message_too_big",
+        "the datagrams are larger than the MTU and may not be cut: EMSGSIZE",
+        [
+            *(
+                f"{facts.holders(one)}: IP_MTU_DISCOVER = {one.options.discover}"
+                for one in never
+                if one.options
+            ),
+            *([f"MTU of {link_.name}: {link_.mtu}"] if link_ else []),
+            *moved(facts, "Ip.FragFails", "Ip6FragFails"),
+        ],
+        "send less than the MTU at once, or IP_MTU_DISCOVER = IP_PMTUDISC_DONT",
+        "socket",
+        INFERRED,
+    )
+
+
+def refused_bind(facts: Facts) -> Finding | None:
+    """tx.source_not_local, as sockets that never got a port show it."""
+    if not facts.failing:
+        return None
+    return error(
+        "tx.source_not_local",
+        "a program keeps failing to bind its source address",
+        [f"{facts.failing} sockets ended without a port, nothing was sent"],
+        "let it bind an address of this host: see 'ip addr'",
+        "host",
+        INFERRED,
+    )
+
+
+def idle(facts: Facts) -> Finding | None:
+    """net.no_traffic: nothing is sent at all."""
+    question = facts.question
+    if facts.why_no_wire:
+        return None
+    return error(
+        "net.no_traffic",
+        f"this host sends nothing to {question.endpoint}",
+        [f"capture: nothing left in {facts.watched_s:.1f} s, the kernel dropped nothing"],
+        "is the sender running? 'mcastctl send' tells what the kernel says to the same send",
+        "sender",
+        INFERRED,
+    )

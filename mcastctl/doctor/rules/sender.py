@@ -1,0 +1,220 @@
+"""The sending host: why a datagram of the group does not leave as it should."""
+
+from ipaddress import ip_address
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules import egress, link, network, refusals
+from mcastctl.doctor.rules.packetfilter import describe
+from mcastctl.doctor.rules.verdict import (
+    INFERRED,
+    Rule,
+    error,
+    first,
+    info,
+    warning,
+    what_root_adds,
+)
+from mcastctl.doctor.wire import Flow
+from mcastctl.host.applications import Application
+from mcastctl.model.address import keeps_zone
+from mcastctl.model.records import Finding
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """Return the cause, none of severity error where datagrams leave as asked."""
+    out = facts.outgoing()
+    found = first(facts, _LOCAL) or first(facts, _DROPPED)
+    if found is None:
+        found = first(facts, _LEFT if out else _SILENT)
+    if found is not None:
+        return [found]
+    if facts.why_no_wire:
+        return [_nothing_found(facts), what_root_adds(facts)]
+    return [_leaves(facts), *_remarks(facts)]
+
+
+def _nothing_found(facts: Facts) -> Finding:
+    way = facts.route.iface if facts.route else None
+    return info(
+        "ok",
+        "nothing on this host speaks against sending, as far as it can be seen",
+        [f"ip route get {facts.question.group}: {way}"] if way else [],
+    )
+
+
+def _sockets(facts: Facts, flows: dict[Flow, int]) -> list[Application]:
+    """Return the sockets that sent these flows."""
+    ports = {one.sport for one in flows}
+    return [one for one in facts.ours() if one.bound.port in ports]
+
+
+def _elsewhere(facts: Facts) -> Finding | None:
+    """tx.wrong_egress, tx.route_lo, tx.missing_scope: they leave by another interface."""
+    question = facts.question
+    flows = facts.outgoing()
+    used = {one.iface for one in flows}
+    wanted = facts.name(question.ifindex)
+    if not question.ifindex or wanted in used or not used:
+        return None
+    return _wrong_way(facts, sorted(used), flows)
+
+
+def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding:
+    question = facts.question
+    wanted = facts.name(question.ifindex)
+    loop = facts.links.get(facts.ifindex(used[0]))
+    count = sum(flows.values())
+    evidence = [f"capture: {count} datagrams left by {', '.join(used)}, none by {wanted}"]
+    if facts.route is not None and facts.route.iface:
+        evidence.append(f"ip route get {question.group}: {facts.route.iface}")
+    if loop is not None and "loopback" in loop.flags:
+        return error(
+            "tx.route_lo",
+            f"{question.group} is routed to {used[0]} and never leaves this host",
+            evidence,
+            f"ip route add {question.group} dev {wanted}; remove the route to {used[0]}",
+            "host",
+        )
+    near = any(":" in one.src and keeps_zone(one.src) for one in flows)
+    if question.family == 6 and (near or keeps_zone(question.group)):
+        return error(
+            "tx.missing_scope",
+            f"{question.group} names no zone: it leaves by {', '.join(used)}, not {wanted}",
+            evidence,
+            f"send to {question.group}%{wanted} (sin6_scope_id), or IPV6_MULTICAST_IF",
+            "socket",
+        )
+    return error(
+        "tx.wrong_egress",
+        f"the datagrams leave by {', '.join(used)}, not by {wanted}",
+        evidence,
+        f"IP_MULTICAST_IF = {wanted} in the sender, or: ip route add {question.group} "
+        f"dev {wanted} (undo: ip route del)",
+        "socket",
+    )
+
+
+def _nat(facts: Facts) -> Finding | None:
+    """tx.source_nat: another source on the wire than the sender has."""
+    sources = set(facts.question.sources)
+    seen = {one.src for one in facts.outgoing()}
+    if not sources or not seen or sources & seen:
+        return None
+    rule = next(iter(facts.rewriting), None)
+    bound = {one.bound.local for one in _sockets(facts, facts.outgoing())}
+    if rule is None and not bound & sources:
+        return None  # the sender may well have bound another address
+    family = "ip6" if facts.question.family == 6 else "ip"
+    block = "ff00::/8" if facts.question.family == 6 else "224.0.0.0/4"
+    evidence = [f"capture: source {', '.join(sorted(seen))} on the wire"]
+    if rule is not None:
+        evidence.append(describe(facts, rule))
+    return error(
+        "tx.source_nat",
+        f"source NAT turns {', '.join(sources)} into {', '.join(sorted(seen))}: receivers that "
+        "name the source hear nothing",
+        evidence,
+        f"exempt groups: nft insert rule TABLE CHAIN {family} daddr {block} accept",
+        "host",
+    )
+
+
+def loop_off(facts: Facts) -> Finding | None:
+    """tx.loop_off: other hosts hear it, programs on this host do not."""
+    flows = facts.outgoing()
+    used = {one.iface for one in flows}
+    members = [one for one in facts.members() if one.iface in used or facts.why_no_wire]
+    if not members:
+        return None
+    ports = {one.sport for one in flows}
+    for one in facts.applications:
+        if one.bound.port not in ports and not facts.why_no_wire:
+            continue
+        loop = one.options.loop if one.options else one.bound.multicast_loop
+        if loop is False:
+            return error(
+                "tx.loop_off",
+                f"{facts.holders(one)} sends with IP_MULTICAST_LOOP=0: programs on this host "
+                "hear nothing",
+                [
+                    f"sock_diag: {one.bound.local}:{one.bound.port} has mc_loop clear",
+                    f"{facts.question.group} is joined on {members[0].iface} of this host",
+                ],
+                "IP_MULTICAST_LOOP=1 in the sender (Linux takes the sender's option)",
+                "socket",
+            )
+    return None
+
+
+def _unseen_route(facts: Facts) -> Finding | None:
+    """Without the wire: the route says by which interface they leave."""
+    route, question = facts.route, facts.question
+    if not facts.why_no_wire or route is None or not route.leaves or not question.ifindex:
+        return None
+    if route.ifindex == question.ifindex or route.iface is None:
+        return None
+    return _wrong_way(facts, [route.iface], {})._replace(
+        evidence=[f"ip route get {question.group}: {route.iface}"], certain=INFERRED
+    )
+
+
+def _leaves(facts: Facts) -> Finding:
+    flows = facts.outgoing()
+    used = sorted({one.iface for one in flows})
+    ttls = sorted({one.ttl for one in flows})
+    return info(
+        "ok",
+        f"datagrams to {facts.question.endpoint} leave by {', '.join(used) or 'this host'}",
+        [
+            f"capture: {sum(flows.values())} datagrams, TTL {', '.join(map(str, ttls))}",
+            "the kernel dropped none of them",
+        ],
+    )
+
+
+def _remarks(facts: Facts) -> list[Finding]:
+    """Return what a receiver further away may suffer from."""
+    ttls = {one.ttl for one in facts.outgoing()}
+    if not ttls or max(ttls) > 1 or not ip_address(facts.question.group).is_multicast:
+        return []
+    return [
+        warning(
+            "tx.ttl_too_low",
+            "TTL 1: the datagrams end at the first router",
+            [f"capture: TTL {min(ttls)} on the wire"],
+            "IP_MULTICAST_TTL (IPV6_MULTICAST_HOPS) of at least the number of hops; IP_TTL is "
+            "another option",
+            "socket",
+        )
+    ]
+
+
+_LOCAL: tuple[Rule, ...] = (
+    link.down,
+    link.no_carrier,
+    link.ipv6_disabled,
+    network.interface_local,
+    refusals.tentative,
+)
+_DROPPED: tuple[Rule, ...] = (
+    egress.cgroup,
+    egress.firewall,
+    egress.qdisc,
+    egress.ttl_zero,
+    egress.unseen_egress,
+    egress.unseen_output,
+)
+_LEFT: tuple[Rule, ...] = (_elsewhere, _nat, loop_off, network.link_local)
+_SILENT: tuple[Rule, ...] = (
+    refusals.no_zone,
+    refusals.not_local,
+    refusals.bound_no_route,
+    refusals.counted_no_route,
+    _unseen_route,
+    network.link_local,
+    refusals.mtu,
+    refusals.no_route,
+    loop_off,
+    refusals.refused_bind,
+    refusals.idle,
+)

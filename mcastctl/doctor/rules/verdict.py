@@ -1,0 +1,57 @@
+"""How a rule words what it found: one finding, with its certainty, evidence and remedy."""
+
+from collections.abc import Callable
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.model.records import Finding
+
+Rule = Callable[[Facts], Finding | None]
+"""Looks for one cause; None when the facts do not show it."""
+
+PROVED, INFERRED = "proved", "inferred"
+
+
+def error(  # noqa: PLR0917 - the parts of a finding, in the order it prints them
+    ident: str, title: str, evidence: list[str], hint: str, where: str, certain: str = PROVED
+) -> Finding:
+    """Return a cause of the fault; `ident` is an id of the catalogue."""
+    return Finding(ident, "error", title, evidence, hint, where, certain)
+
+
+def warning(ident: str, title: str, evidence: list[str], hint: str, where: str) -> Finding:
+    """Return what may matter, and does not explain the fault by itself."""
+    return Finding(ident, "warning", title, evidence, hint, where, INFERRED)
+
+
+def info(ident: str, title: str, evidence: list[str]) -> Finding:
+    """Return that something is as it should be."""
+    return Finding(ident, "info", title, evidence, "", "host", PROVED)
+
+
+def moved(facts: Facts, *counters: str) -> list[str]:
+    """Return the counters that moved, before and after, as evidence."""
+    return [
+        f"{name}: {facts.before.get(name, 0)} -> {facts.after[name]}"
+        for name in counters
+        if name in facts.after and facts.moved(name)
+    ]
+
+
+def first(facts: Facts, rules: tuple[Rule, ...]) -> Finding | None:
+    """Return what the first rule that finds anything says."""
+    for rule in rules:
+        found = rule(facts)
+        if found is not None:
+            return found
+    return None
+
+
+def what_root_adds(facts: Facts) -> Finding:
+    """Return what could not be seen, and how to see it."""
+    return warning(
+        "doctor.unprivileged",
+        "without root neither the wire nor the kernel's drop reasons can be seen",
+        [one for one in (facts.why_no_wire, facts.why_no_drops, facts.why_no_rules) if one],
+        "sudo mcastctl doctor ... tells which datagrams arrive and why they are dropped",
+        "host",
+    )

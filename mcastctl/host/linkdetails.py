@@ -1,0 +1,50 @@
+"""What a link carries that decides about frames: XDP program, macvlan mode, the link below.
+
+From RTM_GETLINK (IFLA_XDP, IFLA_INFO_DATA, IFLA_LINK of <linux/if_link.h>). Linux only.
+"""
+
+import struct
+from typing import NamedTuple
+
+from mcastctl.host import netlink
+
+_RTM_GETLINK = 18
+_IFINFO = struct.Struct("=BBHiII")  # struct ifinfomsg
+_LINK, _LINKINFO, _XDP = 5, 18, 43  # IFLA_*
+_INFO_KIND, _INFO_DATA, _XDP_ATTACHED, _MACVLAN_MODE = 1, 2, 2, 1
+_MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
+
+
+class LinkDetails(NamedTuple):
+    """`xdp` tells whether a program is attached, `mode` how macvlan siblings see each other.
+
+    `below` is the index of the link underneath (macvlan, VLAN), 0 for none; it may be one of
+    another network namespace.
+    """
+
+    xdp: bool
+    mode: str | None
+    below: int
+
+
+def read() -> dict[int, LinkDetails]:
+    """Return the details of every link by index, empty where the kernel cannot be asked."""
+    try:
+        with netlink.Netlink() as connection:
+            answers = connection.dump(_RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0))
+    except OSError:
+        return {}
+    return dict(details(message) for _, message in answers if len(message) >= 16 + _IFINFO.size)
+
+
+def details(message: bytes) -> tuple[int, LinkDetails]:
+    """Return index and details of one RTM_NEWLINK message."""
+    index = _IFINFO.unpack_from(message, 16)[3]
+    told = dict(netlink.attributes(message, 16 + _IFINFO.size))
+    info = dict(netlink.attributes(told.get(_LINKINFO, b"")))
+    mode = None
+    if info.get(_INFO_KIND, b"").rstrip(b"\0") in (b"macvlan", b"macvtap"):
+        data = dict(netlink.attributes(info.get(_INFO_DATA, b"")))
+        mode = _MODES.get(netlink.number(data.get(_MACVLAN_MODE, b"")))
+    attached = dict(netlink.attributes(told.get(_XDP, b""))).get(_XDP_ATTACHED, b"\0")
+    return index, LinkDetails(any(attached), mode, netlink.number(told.get(_LINK, b"")))

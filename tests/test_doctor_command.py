@@ -1,0 +1,150 @@
+"""`doctor GROUP:PORT` as a command: what it prints and refuses, when it ends, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+
+import pytest
+import wire
+from conftest import Pair
+from faults import GROUP, PORT, answer, doctor, ear, voice
+from streams import check_schema
+from world import Host, World, need
+
+TARGET = f"{GROUP}:{PORT}"
+WATCH = ("-T", "500ms")
+
+
+def until(host: Host, path: str, lines: int, timeout: float = 20) -> None:
+    """Wait until a file of /proc/net has so many lines below its heading."""
+    deadline = time.monotonic() + timeout
+    while len(host.proc(path).splitlines()) - 1 != lines:
+        assert time.monotonic() < deadline, host.proc(path)
+        time.sleep(0.01)
+
+
+def test_text_is_a_verdict_its_evidence_and_the_fix(pair: Pair) -> None:
+    voice(pair.a)
+    outcome = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH)
+    assert outcome.returncode == 1
+    verdict, *evidence, fix = outcome.stdout.splitlines()
+    assert verdict == f"FAULT  nobody on this host has joined {GROUP}  [rx.not_joined, socket]"
+    assert evidence
+    assert all(line.startswith("      ") for line in evidence)
+    assert fix.startswith(f"  fix: join {GROUP} on b0")
+    assert outcome.stderr == ""
+    colored = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "--color", "always")
+    assert colored.stdout.startswith("\x1b[31mFAULT\x1b[0m")
+    quiet = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "-q")
+    assert (quiet.returncode, quiet.stdout) == (1, "")
+
+
+def test_verbose_walks_the_path(pair: Pair) -> None:
+    ear(pair.b, port=5001)
+    voice(pair.a)
+    lines = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "-v").stdout.splitlines()
+    walked = [line.split(maxsplit=1) for line in lines if re.match(r"(yes|NO|\?) ", line)]
+    stations = {said.partition("  ")[0]: tick for tick, said in walked}
+    assert stations["interface b0"] == "yes"
+    assert stations["wire"] == "yes"
+    assert stations["membership of b0"] == "yes"
+    assert stations["socket on port 5000"] == "NO"
+
+
+def test_json_is_an_array_of_findings(pair: Pair) -> None:
+    ear(pair.b)
+    voice(pair.a)
+    found = doctor(pair.b, f"{pair.a.addr4()}@{TARGET}", "-i", "b0")
+    assert answer(found) == "ok"
+    assert {"id", "severity", "title", "evidence", "hint", "where", "certain"} <= found[0].keys()
+    lines = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "-o", "jsonl")
+    check_schema(lines.records)
+
+
+def test_the_interface_need_not_be_named(pair: Pair) -> None:
+    ear(pair.b)
+    voice(pair.a)
+    found = doctor(pair.b, TARGET)
+    assert answer(found) == "ok"
+    assert any("b0" in line for line in found[0]["evidence"])
+
+
+def test_a_process_in_question(pair: Pair) -> None:
+    hearing = ear(pair.b)
+    deaf = ear(pair.b, bind=pair.b.addr4())
+    voice(pair.a)
+    for running, expected in ((hearing, "ok"), (deaf, "rx.bound_wrong_addr")):
+        assert answer(doctor(pair.b, TARGET, "-i", "b0", "--pid", str(running.pid))) == expected
+
+
+def test_the_host_as_a_whole(pair: Pair) -> None:
+    need("nft")
+    found = doctor(pair.b)
+    assert answer(found) == "ok"
+    assert [one["id"] for one in found if one["severity"] == "warning"] == ["tx.no_route"]
+    assert any("no querier heard on b0" in one["title"] for one in found)
+    pair.b.sysctl("net/ipv4/conf/b0/force_igmp_version", 2)
+    assert "host.igmp_version" in [one["id"] for one in doctor(pair.b)]
+
+
+def test_nothing_is_sent_and_nothing_changed(pair: Pair) -> None:
+    need("nft")
+    ear(pair.b)
+    state = "nft list ruleset; ip -d link show b0; ip addr; ip route; ip maddr"
+    before = pair.b.sh(state).stdout
+    watching = wire.watch(pair.b)
+    doctor(pair.b, TARGET, "-i", "b0")
+    # The kernel itself may still report what was joined before, by IGMP and MLD: that is no UDP.
+    seen = wire.settled(watching, pair.b)
+    assert [one for one in seen if one.protocol == wire.UDP] == []
+    assert pair.b.sh(state).stdout == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_what_was_seen(pair: Pair, number: int) -> None:
+    running = pair.b.start_mcastctl("doctor", TARGET, "-i", "b0", "-T", "60s", "-j")
+    until(pair.b, "packet", 1)
+    running.signal(number)
+    outcome = running.finish(10)
+    assert outcome.returncode == -number
+    check_schema(json.loads(outcome.stdout))
+    until(pair.b, "packet", 0)
+
+
+def test_it_ends_in_time(pair: Pair) -> None:
+    start = time.monotonic()
+    pair.b.mcastctl("doctor", TARGET, "-i", "b0", "-T", "1s")
+    assert 1 <= time.monotonic() - start < 6
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((GROUP,), "no port for 239.1.1.1"),
+        (("10.0.0.1:5000",), "not a multicast group"),
+        ((f"{TARGET}+3",), "one group at a time"),
+        ((f"!10.0.0.1@{TARGET}",), "not an excluded one"),
+        ((TARGET, "-i", "nope"), "no interface has the name"),
+        ((TARGET, "-i", "lo", "-i", "lo"), "one interface at a time"),
+        ((TARGET, "--pid", "0"), "process"),
+        ((TARGET, "--role", "bystander"), "role"),
+        ((TARGET, "-T", "nan"), "timeout"),
+        ((TARGET, "-j", "-o", "text"), "does not fit"),
+        (("-i", "lo"), "the host as a whole"),
+        ((TARGET, "--self-test"), "takes neither"),
+    ],
+)
+def test_bad_questions(world: World, args: tuple[str, ...], said: str) -> None:
+    outcome = world.host("a").mcastctl("doctor", *args)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    error, hint = outcome.stderr.splitlines()
+    assert said in error
+    assert hint.startswith("hint: ")
+
+
+def test_a_strange_source_may_be_asked_about(pair: Pair) -> None:
+    ear(pair.b)
+    assert answer(doctor(pair.b, f"255.255.255.255@{TARGET}", "-i", "b0")) == "net.not_on_wire"

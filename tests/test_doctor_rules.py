@@ -1,0 +1,651 @@
+"""Every cause of the doctor's catalogue by facts written down as data, and what is no cause."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mcastctl.doctor import rules
+from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
+from mcastctl.doctor.report import placed
+from mcastctl.doctor.wire import Control, Flow
+from mcastctl.host.applications import Application, Options
+from mcastctl.host.borrowed import Filter
+from mcastctl.host.drops import Drop
+from mcastctl.host.firewall import Rule
+from mcastctl.host.linkdetails import LinkDetails
+from mcastctl.host.sockets import BoundSocket
+from mcastctl.model.forwarding import (
+    Bridge,
+    BridgePort,
+    DatabaseEntry,
+    ForwardingEntry,
+    ForwardingInterface,
+    Outgoing,
+    Querier,
+)
+from mcastctl.model.link import Link, LinkAddress
+from mcastctl.model.membership import bare
+from mcastctl.model.route import Reverse, unanswered
+
+ANY = "0.0.0.0"  # noqa: S104
+G4, OTHER4, SSM4, LOCAL4 = "239.1.1.1", "239.1.1.2", "232.1.1.1", "224.0.0.200"
+G6, LL6 = "ff15::1:1", "ff12::1:1"
+S4, ME4, FAR4 = "10.9.1.10", "10.9.1.20", "10.77.0.7"
+S6, ME6 = "fd99:1::10", "fd99:1::20"
+PORT, OUT_PORT = 5000, 40000
+UP = frozenset({"up", "multicast", "carrier"})
+
+
+def link(index: int, name: str, *addresses: str, **more: Any) -> Link:
+    own = tuple(LinkAddress(one, 64 if ":" in one else 24, ()) for one in addresses)
+    return Link(index, name, "veth", 1, 1500, None, UP, own)._replace(**more)
+
+
+LO = Link(1, "lo", None, 772, 65536, None, frozenset({"up", "loopback", "carrier"}), ())
+ETH0 = link(2, "eth0", ME4, ME6)
+ETH1 = link(3, "eth1", "10.9.3.20")
+LINKS = {1: LO, 2: ETH0, 3: ETH1}
+
+
+def app(
+    port: int = PORT,
+    local: str = ANY,
+    joined: tuple[Filter, ...] | None = None,
+    **more: Any,
+) -> Application:
+    """A socket; `joined` as its filters, by default the group on eth0."""
+    options = Options(
+        (Filter(2, G4, "exclude", ()),) if joined is None else joined,
+        *(True, False, 212992, 0, 1, True, 0, 1, True, None),
+    )
+    kind = "udp6" if ":" in local else "udp"
+    nobody = "::" if ":" in local else "0.0.0.0"  # noqa: S104
+    bound = BoundSocket(77, kind, local, port, nobody, 0, 0, 0, 0, option_bytes=48)
+    fields = {key: more.pop(key) for key in list(more) if key in BoundSocket._fields}
+    options = options._replace(**more)
+    taken = 48 * len(options.filters)
+    bound = bound._replace(**({"option_bytes": taken} | fields))
+    return Application(bound, ((4711, "player", 3),), options)
+
+
+def flow(count: int = 50, **more: Any) -> dict[Flow, int]:
+    one = Flow("eth0", "in", "", S4, G4, OUT_PORT, PORT, 8, "")
+    return {one._replace(**more): count}
+
+
+def drop(reason: str, function: str = "f", count: int = 50, **more: Any) -> dict[Drop, int]:
+    return {Drop(reason, function, 2, False)._replace(**more): count}
+
+
+def member(group: str = G4, index: int = 2, **more: Any) -> tuple[Any, ...]:
+    kind = "ipv6" if ":" in group else "ipv4"
+    return (bare(LINKS[index].name, index, group, kind)._replace(users=1, **more),)
+
+
+def counters(**moved: int) -> dict[str, Any]:
+    """Counters by name (with _ for the dot) that went from 100 by so much."""
+    names = {name.replace("_", ".", 1): by for name, by in moved.items()}
+    return {"before": dict.fromkeys(names, 100), "after": {n: 100 + by for n, by in names.items()}}
+
+
+def rule(hook: str, family: str = "inet", text: str = "udp dport 5000 drop") -> dict[str, Any]:
+    matches = ({"match": {"op": "==", "left": _PORT, "right": PORT}},) if "dport" in text else ()
+    one = Rule(family, "t", "c", 4, (hook,), (), "drop", matches, 50, text)
+    return {"dropping": (one,), "moved_rules": {one.key: 50}}
+
+
+_PORT = {"payload": {"protocol": "udp", "field": "dport"}}
+
+
+def query(count: int = 2, **more: Any) -> dict[Control, int]:
+    return {Control("eth0", "in", "query", 3, "10.9.1.1", "")._replace(**more): count}
+
+
+def receiver(group: str = G4, **more: Any) -> Facts:
+    """A healthy receiving host: joined, bound, fifty datagrams delivered."""
+    six = ":" in group
+    source = S6 if six else S4
+    facts = Facts(
+        Question(group, PORT, (source,), "eth0", 2),
+        links=LINKS,
+        details=dict.fromkeys(LINKS, LinkDetails(False, None, 0)),
+        knobs=dict.fromkeys(LINKS, Knobs(0, False, 3, 0)),
+        memberships=member(group),
+        applications=(
+            app(
+                local="::" if six else ANY,
+                joined=(Filter(2, group, "exclude", ()),),
+            ),
+        ),
+        flows=flow(src=source, dst=group),
+        control=query(),
+        drops_method="bpf",
+        route=unanswered(group, None, None)._replace(
+            error=None, iface="eth0", ifindex=2, route_type="multicast"
+        ),
+        reverse=Reverse(source, "eth0", 2, None, local=False),
+        limits={"ipv4/igmp_max_memberships": 20, "ipv4/igmp_max_msf": 10},
+        watched_s=5.0,
+    )
+    return _with(facts, more)
+
+
+def _with(facts: Facts, more: dict[str, Any]) -> Facts:
+    asked = {key: more.pop(key) for key in list(more) if key in Question._fields}
+    return facts._replace(question=facts.question._replace(**asked), **more)
+
+
+def silent(group: str = G4, **more: Any) -> Facts:
+    """A receiving host at which nothing arrives."""
+    return receiver(group, **({"flows": Counter()} | more))
+
+
+def sender(group: str = G4, **more: Any) -> Facts:
+    """A healthy sending host."""
+    six = ":" in group
+    mine = ME6 if six else ME4
+    out = flow(direction="out", src=mine, dst=group)
+    sock = app(port=OUT_PORT, local="::" if six else "0.0.0.0", joined=())  # noqa: S104
+    base: dict[str, Any] = {
+        "role": "sender",
+        "sources": (mine,),
+        "flows": out,
+        "memberships": (),
+        "applications": (sock,),
+    }
+    return receiver(group, **(base | more))
+
+
+VIF = ForwardingInterface("ipv4", "default", 0, "eth0", 2, "physical", 0, 0, 0, 0)
+ENTRY = ForwardingEntry(
+    "ipv4", "default", S4, G4, "eth0", 2, (Outgoing("eth1", 3, 1),), "resolved", 50, 5000, 0, 0.1
+)
+
+
+def router(**more: Any) -> Facts:
+    """A healthy multicast router."""
+    base: dict[str, Any] = {
+        "role": "router",
+        "memberships": (),
+        "applications": (),
+        "forwarding": True,
+        "forwarding_interfaces": (VIF, VIF._replace(vif=1, iface="eth1", ifindex=3)),
+        "entries": (ENTRY,),
+        "entries_before": (ENTRY,),
+    }
+    return receiver(**(base | more))
+
+
+def port(name: str, **more: Any) -> BridgePort:
+    plain = BridgePort(name, 9, "forwarding", True, "auto", False, False, False)
+    return plain._replace(**more)
+
+
+BRIDGE = Bridge(
+    *("br0", 9, True, True, (Querier("ipv4", "10.9.1.1", None, None),), 3, 2, "auto"),
+    *(125.0, 260.0, 255.0, (port("p1"), port("p2")), ()),
+)
+MDB = DatabaseEntry("br0", 9, "p2", 11, G4, None, None, "temp", (), None, (), 200.0)
+
+
+def switch(**more: Any) -> Facts:
+    """A healthy snooping bridge: the group comes by p1 and leaves by p2."""
+    flows = flow(iface="p1") | flow(iface="p2", direction="out")
+    base: dict[str, Any] = {
+        "role": "switch",
+        "iface": "",
+        "ifindex": 0,
+        "memberships": (),
+        "applications": (),
+        "flows": flows,
+        "bridges": (BRIDGE,),
+        "database": (MDB,),
+    }
+    return receiver(**(base | more))
+
+
+def bridge(*ports: BridgePort, **more: Any) -> tuple[Bridge, ...]:
+    return (BRIDGE._replace(ports=ports or BRIDGE.ports, **more),)
+
+
+UDP = {"reason": "NOT_SPECIFIED", "function": "__udp4_lib_rcv"}
+IN_ONLY = flow(iface="p1")
+UNBOUND = {"applications": (), "memberships": (), "failing": 8}
+TENTATIVE = (LinkAddress("fd99:5::5", 64, ("tentative",)),)
+FRAGMENTS = flow(fragment="first") | {}
+OLD = dict.fromkeys(LINKS, Knobs(0, False, 2, 0))
+
+CAUSES: list[tuple[str, Facts]] = [
+    ("rx.not_joined", silent(memberships=(), applications=(app(joined=()),))),
+    ("rx.joined_wrong_iface", silent(memberships=member(index=3))),
+    (
+        "rx.joined_wrong_iface",
+        receiver(memberships=member(index=3), drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core")),
+    ),
+    ("rx.joined_wrong_iface", receiver(flows=flow(iface="eth1"))),
+    ("rx.bound_wrong_addr", receiver(applications=(app(local=ME4),), drops=drop(**UDP))),
+    ("rx.bound_wrong_addr", receiver(applications=(app(local=OTHER4),), drops=drop(**UDP))),
+    ("rx.bound_wrong_port", receiver(applications=(app(port=5001),), drops=drop(**UDP))),
+    ("rx.bound_wrong_port", silent(flows=flow(dport=5001))),
+    (
+        "rx.connected_filter",
+        receiver(applications=(app(local=ME4, remote=G4, remote_port=PORT),), drops=drop(**UDP)),
+    ),
+    ("rx.bound_device", receiver(applications=(app(ifindex=3),), drops=drop(**UDP))),
+    (
+        "rx.source_filter",
+        receiver(
+            memberships=member(mode="include", sources=(FAR4,)),
+            drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core"),
+        ),
+    ),
+    ("rx.source_filter", silent(memberships=member(mode="exclude", sources=(S4,)))),
+    (
+        "rx.source_filter",
+        receiver(applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), app())),
+    ),
+    ("rx.ssm_asm_join", silent(SSM4)),
+    (
+        "rx.crosstalk",
+        receiver(
+            flows=flow() | flow(dst=OTHER4),
+            memberships=(*member(), *member(OTHER4)),
+        ),
+    ),
+    ("rx.port_in_use", receiver(applications=(app(reuse_address=False),), failing=8)),
+    ("rx.port_in_use", receiver(applications=(app(reuse_address=False),), pid=1, failing=8)),
+    (
+        "rx.membership_limit",
+        silent(
+            memberships=(),
+            applications=(
+                app(joined=tuple(Filter(2, f"239.2.0.{n}", "exclude", ()) for n in range(20))),
+            ),
+        ),
+    ),
+    (
+        "rx.msf_limit",
+        silent(
+            memberships=member(mode="include", sources=tuple(f"10.8.0.{n}" for n in range(10))),
+            applications=(
+                app(joined=(Filter(2, G4, "include", tuple(f"10.8.0.{n}" for n in range(10))),)),
+            ),
+        ),
+    ),
+    (
+        "rx.join_no_interface",
+        silent(memberships=(), applications=(app(joined=()),), route=unanswered(G4, None, None)),
+    ),
+    ("rx.missing_scope", silent(LL6, **UNBOUND)),
+    (
+        "rx.family_mismatch",
+        receiver(applications=(app(local="::", v6only=True),), drops=drop(**UDP)),
+    ),
+    (
+        "rx.rcvbuf_overflow",
+        receiver(
+            applications=(app(drops=30),),
+            drops_before={77: 10},
+            queues={77: (0, 4000, 1200)},
+            drops=drop("SOCKET_RCVBUFF", count=20),
+        ),
+    ),
+    (
+        "rx.app_not_reading",
+        receiver(
+            applications=(app(drops=30),),
+            drops_before={77: 10},
+            queues={77: (4608, 4608, 4608)},
+            drops=drop("SOCKET_RCVBUFF", count=20),
+        ),
+    ),
+    ("rx.socket_filter", receiver(applications=(app(program=4),), drops=drop("SOCKET_FILTER"))),
+    ("host.cgroup_bpf", receiver(drops=drop("SOCKET_FILTER"))),
+    (
+        "rx.duplicate",
+        receiver(
+            flows=flow() | flow(iface="eth1"),
+            memberships=(*member(), *member(index=3)),
+            copies={("eth0", "eth1"): 50},
+        ),
+    ),
+    ("host.rp_filter", receiver(drops=drop("IP_RPFILTER"))),
+    (
+        "host.no_ipv4_address",
+        receiver(drops=drop("IP_RPFILTER"), links=LINKS | {2: link(2, "eth0", ME6)}),
+    ),
+    ("host.firewall_input", receiver(drops=drop("NETFILTER_DROP"), **rule("input"))),
+    ("host.firewall_prerouting", receiver(drops=drop("NETFILTER_DROP"), **rule("prerouting"))),
+    (
+        "host.firewall_ingress",
+        receiver(drops=drop("NETFILTER_DROP"), **rule("ingress", family="netdev")),
+    ),
+    (
+        "host.firewall_prerouting",
+        receiver(drops=drop("NETFILTER_DROP"), **counters(Ip_InReceives=55, IpExt_InMcastPkts=2)),
+    ),
+    ("host.tc_drop", receiver(drops=drop("TC_INGRESS"))),
+    ("host.xdp_drop", silent(drops=drop("NOT_SPECIFIED", "veth_xdp_rcv_skb"))),
+    (
+        "host.xdp_drop",
+        silent(details={2: LinkDetails(True, None, 0)}, **counters(**{"dev_eth0.rx_packets": 50})),
+    ),
+    ("host.xfrm_policy", receiver(drops=drop("XFRM_POLICY"))),
+    (
+        "host.firewall_igmp_out",
+        silent(drops=drop("NETFILTER_DROP", ifindex=0, control=True)),
+    ),
+    (
+        "host.firewall_mld_out",
+        silent(G6, drops=drop("NETFILTER_DROP", ifindex=0, control=True)),
+    ),
+    ("host.firewall_igmp_in", silent(drops=drop("NETFILTER_DROP", control=True))),
+    (
+        "host.firewall_mld_in",
+        silent(G6, drops=drop("NETFILTER_DROP", control=True), control=query(src="fe80::1")),
+    ),
+    (
+        "host.igmp_version",
+        silent(SSM4, memberships=member(SSM4, mode="include", sources=(S4,)), knobs=OLD),
+    ),
+    ("host.udp_checksum", receiver(drops=drop("UDP_CSUM"))),
+    ("host.ip_checksum", receiver(drops=drop("IP_CSUM"))),
+    ("host.martian_source", receiver(drops=drop("IP_LOCALNET"), flows=flow(src="127.0.0.9"))),
+    ("host.martian_source", receiver(G6, drops=drop("IP_INHDR"))),
+    ("host.source_is_local", receiver(drops=drop("IP_LOCAL_SOURCE"), sources=(ME4,))),
+    ("host.wrong_dst_mac", receiver(drops=drop("OTHERHOST"), flows=flow(cast="other"))),
+    (
+        "host.fragment_incomplete",
+        receiver(flows=flow(fragment="first"), **counters(Ip_ReasmReqds=50)),
+    ),
+    ("host.ipv6_disabled", silent(G6, knobs={2: Knobs(0, True, 3, 0)})),
+    ("if.down", silent(links=LINKS | {2: ETH0._replace(flags=frozenset({"multicast"}))})),
+    ("if.no_carrier", silent(links=LINKS | {2: ETH0._replace(flags=frozenset({"up"}))})),
+    ("group.link_local_scope", silent(LOCAL4, sources=(FAR4,))),
+    ("group.link_local_scope", sender(LOCAL4)),
+    ("group.link_local_scope", router(group=LOCAL4, entries=())),
+    ("group.interface_local_scope", sender("ff11::1:1", flows=Counter())),
+    ("tx.wrong_group", silent(flows=flow(dst=OTHER4))),
+    ("net.macvlan_private", silent(details={2: LinkDetails(False, "private", 9)})),
+    ("net.not_on_wire", silent()),
+    (
+        "container.bridge_nat",
+        router(
+            forwarding=False,
+            forwarding_interfaces=(),
+            bridges=bridge(port("veth1"), iface="docker0"),
+            database=(MDB._replace(bridge="docker0", port="veth1"),),
+        ),
+    ),
+    (
+        "container.bridge_nat",
+        receiver(
+            forwarding=False,
+            memberships=(),
+            applications=(),
+            bridges=bridge(port("veth1"), iface="docker0"),
+            database=(MDB._replace(bridge="docker0", port="veth1"),),
+            drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core"),
+        ),
+    ),
+    ("net.no_traffic", sender(flows=Counter())),
+    ("tx.no_route", sender(flows=Counter(), route=unanswered(G4, None, None))),
+    (
+        "tx.route_prohibited",
+        sender(
+            flows=Counter(),
+            route=unanswered(G4, None, None)._replace(route_type="prohibit", error="EACCES"),
+        ),
+    ),
+    ("tx.wrong_egress", sender(flows=flow(direction="out", src=ME4, iface="eth1"))),
+    ("tx.route_lo", sender(flows=flow(direction="out", src=ME4, iface="lo"))),
+    ("tx.missing_scope", sender(LL6, flows=flow(direction="out", src=ME6, dst=LL6, iface="eth1"))),
+    (
+        "tx.ttl_zero",
+        sender(
+            flows=Counter(),
+            applications=(app(port=OUT_PORT, joined=(), ttl=0),),
+            drops=drop("NOT_SPECIFIED", "ip_mc_output", ifindex=0),
+        ),
+    ),
+    (
+        "tx.loop_off",
+        sender(
+            memberships=member(),
+            applications=(app(port=OUT_PORT, joined=(), loop=False), app()),
+        ),
+    ),
+    (
+        "tx.firewall_output",
+        sender(flows=Counter(), drops=drop("NETFILTER_DROP", ifindex=0), **rule("output")),
+    ),
+    (
+        "tx.firewall_egress",
+        sender(
+            flows=Counter(),
+            drops=drop("NETFILTER_DROP", ifindex=0),
+            **rule("egress", family="netdev"),
+            **counters(Udp_SndbufErrors=50),
+        ),
+    ),
+    ("tx.qdisc_drop", sender(drops=drop("QDISC_DROP", ifindex=0))),
+    ("tx.cgroup_bpf", sender(flows=Counter(), drops=drop("BPF_CGROUP_EGRESS", ifindex=0))),
+    ("tx.source_not_local", sender(flows=Counter(), sources=(FAR4,))),
+    (
+        "tx.ipv6_tentative",
+        sender(
+            G6,
+            flows=Counter(),
+            sources=("fd99:5::5",),
+            links=LINKS | {2: ETH0._replace(addresses=TENTATIVE)},
+        ),
+    ),
+    ("tx.ipv6_disabled", sender(G6, flows=Counter(), knobs={2: Knobs(0, True, 3, 0)})),
+    ("tx.interface_down", sender(links=LINKS | {2: ETH0._replace(flags=frozenset())})),
+    (
+        "tx.message_too_big",
+        sender(flows=Counter(), applications=(app(port=OUT_PORT, joined=(), discover=2),)),
+    ),
+    (
+        "tx.source_nat",
+        sender(
+            flows=flow(direction="out", src=FAR4),
+            rewriting=(Rule("ip", "nat", "post", 3, ("postrouting",), (), "snat", (), 5, "snat"),),
+        ),
+    ),
+    ("router.mc_forwarding_off", router(forwarding=False, forwarding_interfaces=())),
+    ("router.no_mroute", router(entries=(ENTRY._replace(state="unresolved", oifs=()),))),
+    ("router.no_mroute", router(entries=())),
+    ("router.no_oif", router(entries=(ENTRY._replace(oifs=()),))),
+    (
+        "router.wrong_iif",
+        router(entries=(ENTRY._replace(iface="eth1", ifindex=3, wrong_iif=50),)),
+    ),
+    ("tx.ttl_too_low", router(flows=flow(ttl=1))),
+    (
+        "router.ttl_threshold",
+        router(entries=(ENTRY._replace(oifs=(Outgoing("eth1", 3, 16),)),)),
+    ),
+    ("router.firewall_forward", router(drops=drop("NETFILTER_DROP"), **rule("forward"))),
+    ("router.rp_filter", router(drops=drop("IP_RPFILTER"))),
+    ("router.mtu", router(**counters(Ip_FragFails=50))),
+    (
+        "net.no_querier",
+        switch(flows=IN_ONLY, control=Counter(), database=(), drops=drop("NO_TX_TARGET")),
+    ),
+    (
+        "net.switch_no_mdb",
+        switch(
+            flows=IN_ONLY,
+            database=(),
+            drops=drop("NO_TX_TARGET"),
+            control=query(iface="p2", direction="out"),
+        ),
+    ),
+    (
+        "net.switch_flood_off",
+        switch(
+            flows=IN_ONLY,
+            database=(),
+            bridges=bridge(port("p1"), port("p2", flood=False), snooping=False),
+        ),
+    ),
+    (
+        "net.port_isolated",
+        switch(flows=IN_ONLY, bridges=bridge(port("p1", isolated=True), port("p2", isolated=True))),
+    ),
+    (
+        "net.stp_blocked",
+        switch(flows=IN_ONLY, bridges=bridge(port("p1"), port("p2", state="listening"))),
+    ),
+    (
+        "net.bridge_netfilter",
+        switch(
+            flows=IN_ONLY,
+            bridge_netfilter=True,
+            drops=drop("NETFILTER_DROP"),
+            **rule("forward", family="ip"),
+        ),
+    ),
+    (
+        "net.switch_filter",
+        switch(flows=IN_ONLY, drops=drop("NETFILTER_DROP"), **rule("forward", family="bridge")),
+    ),
+    (
+        "host.ip_checksum",
+        switch(flows=IN_ONLY, drops=drop("NOT_SPECIFIED", "br_handle_frame_finish")),
+    ),
+]
+
+UNSEEN = {"why_no_wire": "not root", "why_no_drops": "not root", "flows": Counter()}
+"""An ordinary user sees neither the wire nor the kernel's reasons."""
+REFUSED = {2: Answers(False, False, True)}
+
+UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
+    ("rx.not_joined", {"memberships": (), "applications": (app(joined=()),)}),
+    ("rx.joined_wrong_iface", {"memberships": member(index=3)}),
+    ("rx.source_filter", {"memberships": member(mode="include", sources=(FAR4,))}),
+    ("host.rp_filter", {"answers": REFUSED}),
+    (
+        "host.martian_source",
+        {"answers": REFUSED, "reverse": Reverse("127.0.0.9", None, None, None, local=False)},
+    ),
+    ("host.source_is_local", {"answers": REFUSED, "sources": (ME4,)}),
+    ("host.udp_checksum", counters(Udp_InCsumErrors=50, Udp_InErrors=50)),
+    ("host.ip_checksum", counters(IpExt_InCsumErrors=50)),
+    ("host.xfrm_policy", counters(XfrmInPolBlock=50)),
+    ("host.firewall_input", counters(IpExt_InMcastPkts=50, Ip_InDelivers=2)),
+    (
+        "host.firewall_prerouting",
+        counters(Ip_InReceives=50) | {"answers": {2: Answers(True, True, True)}},
+    ),
+    ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
+    ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
+    ("net.not_on_wire", {}),
+]
+
+
+@pytest.mark.parametrize(("expected", "facts"), CAUSES, ids=[one[0] for one in CAUSES])
+def test_cause(expected: str, facts: Facts) -> None:
+    found = rules.diagnose(placed(facts))
+    assert found[0].id == expected, found
+    assert found[0].severity == "error"
+    assert all(one.severity != "error" for one in found[1:])
+    assert found[0].title
+    assert found[0].evidence
+    assert found[0].hint
+    assert found[0].where in ("sender", "network", "host", "socket")
+
+
+@pytest.mark.parametrize(("expected", "more"), UNPRIVILEGED, ids=[one[0] for one in UNPRIVILEGED])
+def test_cause_without_root(expected: str, more: dict[str, Any]) -> None:
+    found = rules.diagnose(receiver(**(UNSEEN | more)))
+    assert found[0].id == expected, found
+    if found[0].certain != "proved":
+        assert "sudo" in found[-1].hint
+
+
+CATALOGUE = """
+rx: not_joined joined_wrong_iface bound_wrong_addr bound_wrong_port connected_filter bound_device
+    source_filter ssm_asm_join crosstalk port_in_use membership_limit msf_limit join_no_interface
+    missing_scope family_mismatch rcvbuf_overflow app_not_reading socket_filter duplicate
+host: rp_filter no_ipv4_address firewall_input firewall_prerouting firewall_ingress tc_drop xdp_drop
+    cgroup_bpf xfrm_policy firewall_igmp_out firewall_mld_out firewall_igmp_in firewall_mld_in
+    igmp_version udp_checksum ip_checksum martian_source source_is_local wrong_dst_mac
+    fragment_incomplete ipv6_disabled
+if: down no_carrier
+net: no_querier switch_no_mdb switch_flood_off port_isolated stp_blocked bridge_netfilter
+    switch_filter macvlan_private no_traffic not_on_wire
+container: bridge_nat
+group: link_local_scope interface_local_scope
+router: mc_forwarding_off no_mroute no_oif wrong_iif ttl_threshold firewall_forward rp_filter mtu
+tx: wrong_group ttl_too_low no_route wrong_egress missing_scope route_lo ttl_zero loop_off
+    firewall_output firewall_egress qdisc_drop cgroup_bpf source_not_local ipv6_tentative
+    ipv6_disabled interface_down route_prohibited message_too_big source_nat
+"""
+
+
+def test_every_cause_of_the_catalogue_is_in_the_table() -> None:
+    known = set()
+    for part in CATALOGUE.replace("\n    ", " ").strip().split("\n"):
+        where, _, names = part.partition(":")
+        known |= {f"{where}.{name}" for name in names.split()}
+    assert known == {one[0] for one in CAUSES}
+
+
+HEALTHY = {
+    "receiver": receiver(),
+    "receiver, IPv6": receiver(G6),
+    "strict rp_filter, good way back": receiver(knobs=dict.fromkeys(LINKS, Knobs(1, False, 3, 0))),
+    "rules for other ports": receiver(**{**rule("input"), "moved_rules": {}}),
+    "no MULTICAST flag": receiver(
+        links=LINKS | {2: ETH0._replace(flags=frozenset({"up", "carrier"}))}
+    ),
+    "no IPv4 address": receiver(links=LINKS | {2: link(2, "eth0")}),
+    "unrelated drops": receiver(drops=drop("QUEUE_PURGE")),
+    "dropped on another interface": receiver(
+        drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core", ifindex=3)
+    ),
+    "another program on the port": receiver(
+        applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
+    ),
+    "a unicast server on the port": receiver(applications=(app(), app(local=ME4, joined=()))),
+    "large datagrams": receiver(
+        flows=flow(fragment="first") | flow(100, fragment="later"),
+        **counters(Ip_ReasmReqds=150, Ip_ReasmOKs=50),
+    ),
+    "a socket that was never bound": receiver(failing=2),
+    "sender": sender(),
+    "TTL 0 that leaves": sender(flows=flow(direction="out", src=ME4, ttl=0)),
+    "router": router(),
+    "switch": switch(),
+    "switch that floods": switch(database=(), bridges=bridge(snooping=False)),
+}
+
+
+@pytest.mark.parametrize("facts", HEALTHY.values(), ids=HEALTHY)
+def test_healthy_worlds_raise_no_error(facts: Facts) -> None:
+    assert [one for one in rules.diagnose(placed(facts)) if one.severity == "error"] == []
+
+
+def test_the_next_cause_is_mentioned_behind_the_first() -> None:
+    facts = receiver(drops=drop("IP_RPFILTER"), **rule("input"))
+    first, second = rules.diagnose(facts)
+    assert (first.id, first.severity) == ("host.rp_filter", "error")
+    assert (second.id, second.severity) == ("host.firewall_input", "warning")
+
+
+def test_what_else_may_keep_a_macvlan_silent() -> None:
+    facts = silent(details={2: LinkDetails(False, "bridge", 9)}, control=Counter())
+    found = [one.id for one in rules.diagnose(facts)]
+    assert found == ["net.not_on_wire", "net.macvlan_parent", "net.no_querier"]
+
+
+def test_the_interface_is_where_datagrams_arrive() -> None:
+    facts = receiver(iface="", ifindex=0, flows=flow(iface="eth1"), memberships=member(index=2))
+    assert placed(facts).question.iface == "eth1"
+    quiet = silent(iface="", ifindex=0, memberships=member(index=3))
+    assert placed(quiet).question.iface == "eth1"
