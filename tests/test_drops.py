@@ -380,8 +380,12 @@ def test_without_types_a_flood_is_bounded(pair: Pair) -> None:
         say(pair.a, OTHER, count=FLOOD)
         watching.poll()
         assert 0 < sum(watching.counts.values()) < FLOOD
-        say(pair.a, OTHER)  # the kernel tells of losses when there is room again
-        wait(watching, lambda: watching.lost > 0)
+
+        def told() -> bool:
+            say(pair.a, OTHER)  # the kernel tells of a processor's losses with its next event
+            return watching.lost > 0
+
+        wait(watching, told)
 
 
 def test_the_clutter_of_captures_is_left_out(pair: Pair) -> None:
