@@ -203,6 +203,40 @@ def test_bash_offers_configured_names(shell: Place) -> None:
     assert complete_bash(shell, "mcastctl", "listen", "239.1.1.9:5", "vi") == ["video"]
 
 
+def test_bash_offers_what_a_value_may_be(shell: Place) -> None:
+    """Well-known groups, formats, code points, and 'any' where a capture may take it."""
+    assert complete_bash(shell, "mcastctl", "routes", "224.0.0.25") == [
+        "224.0.0.251",
+        "224.0.0.252",
+        "224.0.0.253",
+    ]
+    assert "ff02::1:3" in complete_bash(shell, "mcastctl", "groups", "ff02")
+    assert complete_bash(shell, "mcastctl", "listen", "-o", "j") == ["json", "jsonl"]
+    assert complete_bash(shell, "mcastctl", "listen", "-o", "d") == ["dots="]
+    assert complete_bash(shell, "mcastctl", "ifaces", "-o", "i") == ["index"]
+    assert complete_bash(shell, "mcastctl", "send", "-Q", "af4") == ["af41", "af42", "af43"]
+    assert complete_bash(shell, "mcastctl", "sniff", "-i", "a") == ["any"]
+
+
+def test_completion_keeps_quiet_about_a_broken_configuration(shell: Place) -> None:
+    file = shell.config_home / "mcastctl" / "config.toml"
+    file.parent.mkdir()
+    file.write_text("[groups\n")
+    assert complete_bash(shell, "mcastctl", "send", "v") == []
+    assert complete_bash(shell, "mcastctl", "send", "224.0.0.251") == ["224.0.0.251"]
+
+
+def test_powershell_parses_its_script() -> None:
+    need("pwsh")
+    script = ROOT / "completions" / "mcastctl.ps1"
+    parse = "$e = $null; $null = [System.Management.Automation.Language.Parser]::ParseFile("
+    told = f"{parse}'{script}', [ref]$null, [ref]$e); $e.Count"
+    outcome = subprocess.run(
+        ["pwsh", "-NoProfile", "-c", told], capture_output=True, text=True, check=True
+    )
+    assert outcome.stdout.strip() == "0"
+
+
 def test_bash_registers_it(shell: Place) -> None:
     (line,) = in_shell(shell, "bash", f". {ROOT}/completions/mcastctl.bash; complete -p mcastctl")
     assert "-F _mcastctl_completion mcastctl" in line
@@ -210,14 +244,22 @@ def test_bash_registers_it(shell: Place) -> None:
 
 def test_fish_offers_commands_and_interfaces(shell: Place) -> None:
     source = f"source {ROOT}/completions/mcastctl.fish;"
-    for typed, expected in (("mcastctl li", "listen"), ("mcastctl listen -i l", "lo")):
+    for typed, expected in (
+        ("mcastctl li", "listen"),
+        ("mcastctl listen -i l", "lo"),
+        ("mcastctl send 224.0.0.2", "224.0.0.251"),
+    ):
         offered = in_shell(shell, "fish", f"{source} complete -C {shlex.quote(typed)}")
         assert expected in [line.split("\t")[0] for line in offered], (typed, offered)
 
 
 def test_zsh_offers_commands_and_interfaces(shell: Place) -> None:
     """The function itself, with what the completion system would have set."""
-    for words, expected in (("mcastctl li", "listen"), ("mcastctl listen -i l", "lo")):
+    for words, expected in (
+        ("mcastctl li", "listen"),
+        ("mcastctl listen -i l", "lo"),
+        ("mcastctl send 224.0.0.2", "224.0.0.251"),
+    ):
         script = f"""
             compdef() {{ :; }}
             _describe() {{ print -rl -- "${{(@P)3}}"; }}

@@ -14,7 +14,12 @@ from mcastctl import __version__
 from mcastctl.cli import app, options
 
 ROOT = Path(__file__).parent.parent.parent
-_COMPLETIONS = {"bash": "mcastctl.bash", "zsh": "_mcastctl", "fish": "mcastctl.fish"}
+_COMPLETIONS = {
+    "bash": "mcastctl.bash",
+    "zsh": "_mcastctl",
+    "fish": "mcastctl.fish",
+    "powershell": "mcastctl.ps1",
+}
 
 _EXIT_STATUS = """\
 .SH "EXIT STATUS"

@@ -137,10 +137,10 @@ def bundle(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-def iface(help_text: str) -> Callable[[F], F]:
+def iface(help_text: str, kind: p.Offering = p.IFACE) -> Callable[[F], F]:
     """Return the -i option."""
     return click.option(
-        "-i", "-I", "--iface", "iface", cls=IfaceOption, type=p.IFACE, multiple=True, help=help_text
+        "-i", "-I", "--iface", "iface", cls=IfaceOption, type=kind, multiple=True, help=help_text
     )
 
 
@@ -157,11 +157,27 @@ _PRINTING = (
 )
 
 
+def _output_option(formats: str) -> Callable[[F], F]:
+    def offered(*asked: Any) -> Any:
+        from mcastctl.cli import candidates
+
+        return candidates.formats(*asked)
+
+    return click.option(
+        "-o",
+        "--output",
+        "output",
+        metavar="FORMAT",
+        help=f"Print as {formats}.",
+        shell_complete=offered,
+    )
+
+
 def output(*extra_formats: str) -> Callable[[F], F]:
     """Return the options of everything that prints."""
     formats = ", ".join((*_FORMATS, *extra_formats))
     return bundle(
-        click.option("-o", "--output", "output", metavar="FORMAT", help=f"Print as {formats}."),
+        _output_option(formats),
         click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON (-o json)."),
         *_PRINTING,
     )
@@ -171,7 +187,7 @@ def snapshot(*extra_formats: str) -> Callable[[F], F]:
     """Return the options of what prints once: one JSON array with -j."""
     formats = ", ".join(("text", "json", "jsonl", *extra_formats))
     return bundle(
-        click.option("-o", "--output", "output", metavar="FORMAT", help=f"Print as {formats}."),
+        _output_option(formats),
         click.option("-j", "--json", "as_json", is_flag=True, help="Print one JSON array."),
         *_PRINTING,
     )
@@ -180,9 +196,7 @@ def snapshot(*extra_formats: str) -> Callable[[F], F]:
 def records() -> Callable[[F], F]:
     """Return the options of what streams records that have no payload of their own."""
     return bundle(
-        click.option(
-            "-o", "--output", "output", metavar="FORMAT", help="Print as text, json, jsonl."
-        ),
+        _output_option("text, json, jsonl"),
         click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON lines (-o json)."),
         *_PRINTING,
     )
@@ -217,7 +231,7 @@ limits = bundle(
 )
 
 netns = click.option(
-    "--netns", metavar="NAME|PID", help="Look into this network namespace ('ip netns', or a pid)."
+    "--netns", type=p.NETNS, help="Look into this network namespace ('ip netns', or a pid)."
 )
 
 capture = bundle(

@@ -14,11 +14,27 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class Parsed(click.ParamType[Any]):
+class Offering(click.ParamType[Any]):
+    """A parameter for which a shell can be offered values; `offered` says which."""
+
+    def __init__(self, name: str, offered: str = "") -> None:
+        self.name = name
+        self._offered = offered
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem]":
+        """Offer what candidates.py knows of this kind."""
+        from mcastctl.cli import candidates
+
+        return candidates.offer(self._offered, incomplete)
+
+
+class Parsed(Offering):
     """A parameter read by one of the model's parsers; `name` is its metavar."""
 
-    def __init__(self, name: str, parser: Callable[[str], Any]) -> None:
-        self.name = name
+    def __init__(self, name: str, parser: Callable[[str], Any], offered: str = "") -> None:
+        super().__init__(name, offered)
         self._parser = parser
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -37,7 +53,9 @@ class EndpointType(Parsed):
 
     def __init__(self, *, unicast: bool = False, any_source: bool = False) -> None:
         super().__init__(
-            "endpoint", lambda text: parse(text, unicast=unicast, any_source=any_source)
+            "endpoint",
+            lambda text: parse(text, unicast=unicast, any_source=any_source),
+            "endpoints",
         )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -54,40 +72,6 @@ class EndpointType(Parsed):
                 hint=f"names there: {known}; host names are not resolved",
             )
         return self._parser(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> "list[CompletionItem]":
-        """Offer the configured names."""
-        import os
-
-        from click.shell_completion import CompletionItem
-
-        from mcastctl.cli import config
-        from mcastctl.cli.app import COMMANDS
-
-        groups = config.load(os.environ, COMMANDS).groups
-        return [CompletionItem(name) for name in groups if name.startswith(incomplete)]
-
-
-class IfaceType(click.ParamType[Any]):
-    """An interface by name, index or address; looked up only when the command runs."""
-
-    name = "iface"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> "list[CompletionItem]":
-        """Offer the interface names, with the index as help."""
-        import socket
-
-        from click.shell_completion import CompletionItem
-
-        return [
-            CompletionItem(name, help=f"index {index}")
-            for index, name in socket.if_nameindex()
-            if name.startswith(incomplete)
-        ]
 
 
 def _spelling(param: click.Parameter | None) -> str:
@@ -123,7 +107,10 @@ def parse_bind(text: str) -> tuple[str | None, int | None]:
 ENDPOINT = EndpointType()
 ANY_ENDPOINT = EndpointType(unicast=True)
 DIAGNOSED = EndpointType(any_source=True)
-IFACE = IfaceType()
+IFACE = Offering("iface", "interfaces")
+ANY_IFACE = Offering("iface", "captured")
+FILE = Offering("file", "files")
+NETNS = Offering("name|pid", "namespaces")
 PORT = Parsed("port", parse_port)
 SOURCE = Parsed("addr", parse_source)
 ADDRESS = Parsed("addr", lambda text: parse_source(text)[0])
@@ -131,7 +118,7 @@ TIME = Parsed("time", units.parse_time)
 SIZE = Parsed("size", units.parse_size)
 RATE = Parsed("rate", units.parse_rate)
 PERCENT = Parsed("pct", units.parse_percent)
-DSCP = Parsed("dscp", units.parse_dscp)
+DSCP = Parsed("dscp", units.parse_dscp, "dscps")
 HEX = Parsed("hex", units.parse_hex)
 BIND = Parsed("[addr][:port]", parse_bind)
 COUNT = whole("n", "count", 1, 2**63)

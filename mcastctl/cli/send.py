@@ -33,7 +33,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 )
 @click.argument("endpoint", type=p.ANY_ENDPOINT, nargs=1)
 @click.argument("data", required=False)
-@click.option("--file", "file", help="Send a file ('-': standard input) in pieces of -s (1316).")
+@click.option("--file", type=p.FILE, help="Send a file ('-': stdin) in pieces of -s (1316).")
 @click.option("--hex", "hex_data", type=p.HEX, help="Send these bytes.")
 @click.option("--probe", is_flag=True, help="Send numbered, time-stamped datagrams of -s.")
 @click.option("--raw-stdin", is_flag=True, help="Standard input: a read a datagram.")

@@ -41,9 +41,9 @@ mcastctl sniff -r all.pcap -w streams.pcapng 'udp and net 239.0.0.0/8'
     "CAP_NET_RAW, which is given away before a frame is looked at.",
 )
 @click.argument("expression", nargs=-1, metavar="[FILTER]...")
-@click.option("-r", "--read", "read", metavar="FILE", help="Read pcap or pcapng; - for stdin.")
-@click.option("-w", "--write", "write", metavar="FILE", help="Write the frames; .pcapng or pcap.")
-@options.iface("Interface to capture on, or any (the default); repeat for several.")
+@click.option("-r", "--read", "read", type=p.FILE, help="Read pcap or pcapng; - for stdin.")
+@click.option("-w", "--write", "write", type=p.FILE, help="Write the frames; .pcapng or pcap.")
+@options.iface("Interface to capture on, or any (the default); repeat for several.", p.ANY_IFACE)
 @options.capture
 @options.limits
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")

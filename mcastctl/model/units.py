@@ -12,10 +12,10 @@ _NUMBER = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})([A-Za-z/%]*)"
 _TIME = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30}
-_DSCP = {"be": 0, "df": 0, "default": 0, "ef": 46, "va": 44, "le": 1} | {
+DSCPS = {"be": 0, "df": 0, "default": 0, "ef": 46, "va": 44, "le": 1} | {
     f"cs{n}": 8 * n for n in range(8)
 }
-_DSCP |= {f"af{c}{d}": 8 * c + 2 * d for c in range(1, 5) for d in range(1, 4)}
+DSCPS |= {f"af{c}{d}": 8 * c + 2 * d for c in range(1, 5) for d in range(1, 4)}
 
 MAX_TIME = 366 * 86400.0
 """Seconds in the longest time that is understood."""
@@ -82,7 +82,7 @@ def parse_whole(text: str, what: str, low: int, high: int) -> int:
 
 def parse_dscp(text: str) -> int:
     """Parse a DSCP: 0 to 63, or a name such as ef, cs5, af41 (RFC 4594, RFC 8622)."""
-    named = _DSCP.get(text.lower())
+    named = DSCPS.get(text.lower())
     if named is not None:
         return named
     if re.fullmatch(r"[0-9]{1,2}", text, re.ASCII) and int(text) <= 63:
