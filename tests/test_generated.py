@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -141,6 +142,38 @@ def test_a_man_page_is_good_roff(path: str) -> None:
             assert all(option in text for option in param.opts if option != "-I"), param.opts
     for line in command.examples.strip().splitlines():
         assert line.split("   ")[0].strip() in text  # quotes, backslashes and dashes as typed
+
+
+RECORDS = {
+    "send": ["start", "datagram", "notice", "summary"],
+    "listen": ["start", "membership", "datagram", "notice", "summary", "stream"],
+    "echo": ["start", "membership", "datagram", "notice", "summary"],
+    "ping": ["start", "reply", "notice", "summary"],
+    "ifaces": ["interface", "interface_rates"],
+    "routes": ["route", "forwarding", "forwarding_interface", "forwarding_entry", "bridge", "mdb"],
+    "groups": ["host_membership"],
+    "sniff": ["start", "packet", "notice", "summary"],
+    "doctor": ["finding"],
+}
+"""What each command prints with -j, as the schema calls it."""
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_a_page_names_every_key_and_every_status(name: str) -> None:
+    """The JSON section of a page has each key the schema requires, EXIT STATUS all of 0, 1, 2."""
+    page = (ROOT / "man" / f"mcastctl-{name}.1").read_text()
+    section = page.partition(".SH JSON\n")[2].partition(".SH ")[0]
+    words = set(re.findall(r"[a-z][a-z0-9_]*", section))
+    definitions = json.loads((ROOT / "tests" / "schema.json").read_text())["$defs"]
+    for kind in RECORDS[name]:
+        keys = set(definitions[kind].get("required", ()))
+        if kind == "summary":
+            keys |= set(definitions["report"]["required"])
+        assert keys - words - {"ts"} == set(), kind
+    assert ".SH DIAGNOSIS\n" in page
+    statuses = page.partition('.SH "EXIT STATUS"\n')[2].partition(".SH ")[0]
+    listed = re.findall(r"^\.BR? (\d+)", statuses, re.MULTILINE)
+    assert listed in (["0", "1", "2", "130"], ["0", "2", "130"])
 
 
 def test_man_finds_and_shows_a_page(here: Place) -> None:

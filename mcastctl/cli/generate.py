@@ -21,6 +21,19 @@ _COMPLETIONS = {
     "powershell": "mcastctl.ps1",
 }
 
+MANUAL = Path(__file__).parent / "manual"
+"""What a command's page says in prose, as roff (man(7)): sections up to its exit status."""
+
+_ALSO = {
+    "listen": "socat(1)",
+    "echo": "ping(8)",
+    "ping": "ping(8)",
+    "ifaces": "ip-link(8), ip-address(8)",
+    "routes": "ip-route(8), ip-mroute(8), bridge(8)",
+    "groups": "ip-maddress(8), netstat(8)",
+    "sniff": "tcpdump(8), pcap-filter(7)",
+    "doctor": "nft(8), dropwatch(1)",
+}
 _EXIT_STATUS = """\
 .SH "EXIT STATUS"
 .TP
@@ -32,6 +45,8 @@ Asked, and the answer is no: too few datagrams, too lossy, nothing heard, a chec
 .TP
 .B 2
 Could not ask: usage, no such interface, permission, port in use, damaged input.
+"""
+_BY_SIGNAL = """\
 .TP
 .BR 130 ", " 143
 Ended by SIGINT or SIGTERM, after the summary; 141 when the reader of the output went away.
@@ -73,7 +88,7 @@ def _roff(text: str) -> str:
 
 
 def _title(name: str) -> str:
-    return f'.TH {name.upper()} 1 "" "mcastctl {__version__}" "mcastctl manual"\n'
+    return f'.TH {name.upper()} 1 "" "mcastctl {__version__}" "mcastctl manual"\n.nh\n'
 
 
 def _front_page(commands: dict[str, click.Command]) -> str:
@@ -97,6 +112,7 @@ def _front_page(commands: dict[str, click.Command]) -> str:
         + ".fi\n"
         + f".SH OPTIONS\n{_options(app.cli)}"
         + _EXIT_STATUS
+        + _BY_SIGNAL
         + _ENVIRONMENT
     )
 
@@ -106,6 +122,9 @@ def _page(name: str, command: click.Command) -> str:
     usage = " ".join(command.collect_usage_pieces(context))
     examples = getattr(command, "examples", "").strip()
     others = [f".BR mcastctl\\-{one} (1)" for one in app.COMMANDS if one != name]
+    for page in filter(None, _ALSO.get(name, "").split(", ")):
+        title, _, section = page.partition("(")
+        others.append(f".BR {_roff(title)} ({section}")
     return (
         _title(f"mcastctl-{name}")
         + f".SH NAME\nmcastctl\\-{name} \\- {_roff(app.COMMANDS[name].rstrip('.').lower())}\n"
@@ -115,7 +134,8 @@ def _page(name: str, command: click.Command) -> str:
         + f".SH OPTIONS\n{_options(command)}"
         + ".SH VALUES\n"
         + "".join(f".TP\n.I {name}\n{_roff(meaning)}\n" for name, meaning in options.VALUES)
-        + _EXIT_STATUS
+        + (MANUAL / f"{name}.man").read_text()
+        + _BY_SIGNAL
         + _ENVIRONMENT
         + ".SH SEE ALSO\n.BR mcastctl (1),\n"
         + ",\n".join(others)
