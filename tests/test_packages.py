@@ -72,7 +72,8 @@ def test_an_installed_wheel_is_found_by_man_and_by_bash(
 ) -> None:
     """In a prefix of its own, as pipx and 'uv tool' make one for each tool."""
     need("man", "bash")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    # -I: or pip takes away what is installed already, this very checkout among it.
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "-I"]
     subprocess.run(
         [*install, "--prefix", str(tmp_path), str(built[0])], check=True, capture_output=True
     )
