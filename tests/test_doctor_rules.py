@@ -10,6 +10,7 @@ import pytest
 from mcastctl.doctor import rules
 from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
 from mcastctl.doctor.report import placed
+from mcastctl.doctor.rules import delivery
 from mcastctl.doctor.wire import Control, Flow
 from mcastctl.host.applications import Application, Options
 from mcastctl.host.borrowed import Filter
@@ -629,6 +630,21 @@ HEALTHY = {
 @pytest.mark.parametrize("facts", HEALTHY.values(), ids=HEALTHY)
 def test_healthy_worlds_raise_no_error(facts: Facts) -> None:
     assert [one for one in rules.diagnose(placed(facts)) if one.severity == "error"] == []
+
+
+def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:
+    """Of one process; alone, or of another process, it did not join."""
+    closed = app(joined=())
+    assert closed.options
+    unicast = closed._replace(options=closed.options._replace(multicast_all=False))
+    other = unicast._replace(holders=((4712, "other", 3),))
+    for applications, expected in (
+        ((app(local=G4), unicast), []),
+        ((unicast,), ["rx.not_joined"]),
+        ((app(local=G4), other), ["rx.not_joined"]),
+    ):
+        found = delivery.deaf(receiver(applications=applications))
+        assert [ident for _, ident in found] == expected
 
 
 def test_the_next_cause_is_mentioned_behind_the_first() -> None:

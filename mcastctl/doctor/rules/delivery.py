@@ -78,9 +78,22 @@ def deaf(facts: Facts) -> list[tuple[Application, str]]:
         needs_join = ident == "rx.bound_wrong_port" or (heard and ident != "rx.not_joined")
         if needs_join and not _joined(facts, one):
             continue
+        if ident == "rx.not_joined" and _beside(facts, one):
+            continue
         if ident:
             found.append((one, ident))
     return found
+
+
+def _beside(facts: Facts, one: Application) -> bool:
+    """Tell whether its process has joined by another socket: this one is for unicast then."""
+    processes = {pid for pid, _name, _descriptor in one.holders}
+    return any(
+        other.bound.port == one.bound.port
+        and _joined(facts, other)
+        and processes.intersection(pid for pid, _name, _descriptor in other.holders)
+        for other in facts.ours()
+    )
 
 
 def _joined(facts: Facts, one: Application) -> bool:
