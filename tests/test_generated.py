@@ -154,6 +154,7 @@ RECORDS = {
     "groups": ["host_membership"],
     "sniff": ["start", "packet", "notice", "summary"],
     "doctor": ["finding"],
+    "matrix": ["host", "pair", "finding"],
 }
 """What each command prints with -j, as the schema calls it."""
 

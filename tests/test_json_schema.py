@@ -17,6 +17,7 @@ from streams import Json, Stream, check_schema, inject
 from world import Host, World
 
 from mcastctl.model import forwarding as model
+from mcastctl.model import matrix
 from mcastctl.model.records import Membership
 
 pytestmark = pytest.mark.netns
@@ -48,6 +49,9 @@ PROMISED = {
     "router_ports",
     "mdb": "type bridge port group source vlan state flags timer_s",
     "finding": "type id severity title evidence hint where",
+    "host": "type host state text version addresses",
+    "pair": "type sender receiver state sent received lost loss_percent duplicates rtt_ms hops "
+    "finding",
 }
 STREAM = "src sport dst dport packets bytes lost duplicates reordered jitter_ms first_seq last_seq"
 
@@ -93,7 +97,7 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
         found[kind] = snapshot[-1]
     live = a.mcastctl("ifaces", "a0", "--live", "--interval", "100ms", "-T", "2s", "-j")
     found["interface_rates"] = Stream.of(live).all("interface_rates")[0]
-    found |= routed()
+    found |= routed() | surveyed()
     found["packet"] = capture(a)
     found["finding"] = {
         "type": "finding",
@@ -125,6 +129,13 @@ def routed() -> dict[str, Json]:
     )
     records = (forwarding, vif, entry, bridge, mdb)
     return {str(one.to_dict()["type"]): json.loads(json.dumps(one.to_dict())) for one in records}
+
+
+def surveyed() -> dict[str, Json]:
+    """What matrix says of a host and of a pair, as its types print it."""
+    host = matrix.Host("alpha", matrix.ASKED, "", "0.1.0", ("10.0.0.1", "fe80::1"))
+    pair = matrix.Pair("alpha", "beta", matrix.LOSSY, 5, 4, 0, 0.25, 0, "host.rp_filter")
+    return {str(one.to_dict()["type"]): one.to_dict() for one in (host, pair)}
 
 
 def capture(place: Host) -> Json:

@@ -30,6 +30,7 @@ COMMANDS = {
     "groups": "Who on this host has joined what.",
     "sniff": "Capture and explain multicast on the wire.",
     "doctor": "Why a datagram does not arrive, and the fix.",
+    "matrix": "Who hears whom, over many hosts, by ssh.",
 }
 """Each command with its short help, so that `--help` imports none of them."""
 
@@ -37,8 +38,7 @@ EPILOG = """\b
 Examples:
   mcastctl listen 239.1.1.1:5004                 hear a group
   mcastctl send 239.1.1.1:5004 hello             send to it
-Exit status: 0 yes, 1 no, 2 could not ask. Settings: MCASTCTL_COMMAND_OPTION
-in the environment, [command] of $XDG_CONFIG_HOME/mcastctl/config.toml."""
+Exit status: 0 yes, 1 no, 2 could not ask. Settings and files: man mcastctl."""
 
 
 class UsageProblem(McastError):

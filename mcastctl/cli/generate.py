@@ -33,6 +33,7 @@ _ALSO = {
     "groups": "ip-maddress(8), netstat(8)",
     "sniff": "tcpdump(8), pcap-filter(7)",
     "doctor": "nft(8), dropwatch(1)",
+    "matrix": "ssh(1), ssh_config(5), ansible-inventory(1)",
 }
 _EXIT_STATUS = """\
 .SH "EXIT STATUS"

@@ -183,6 +183,7 @@ class Pinging:
                 if host in self.responders.by_address:
                     self.responders.by_address[host].legs[UNICAST].unreachable = count
         return {
+            "stream": f"{self._streams[MULTICAST]:x}",
             "requests": self.rounds,
             "responders": self.responders.to_list(),
             "responders_refused": self.responders.refused,

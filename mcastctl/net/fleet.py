@@ -1,0 +1,217 @@
+"""Commands on many hosts at once: started a few at a time, their records read as they come.
+
+Each is a child process (ssh, or a namespace's) with pipes that one poll(2) watches. What a host
+says is bounded, and no host is waited for longer than the deadline.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from mcastctl.model.errors import SocketError
+
+MAX_SAID = 16 << 20
+"""Bytes of standard output one command may say."""
+_MAX_COMPLAINT = 4096
+_CHUNK = 1 << 16
+
+
+class Session:
+    """One command on one host: `records` so far, and `status` when it has ended."""
+
+    def __init__(self, name: str, argv: list[str]) -> None:
+        self.name = name
+        self.argv = argv
+        self.text = bytearray()
+        self.status: int | None = None
+        self.overrun = self.late = False
+        self._complaint = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr = -1
+
+    def start(self) -> list[int]:
+        """Start it; return the descriptors to watch. Raises SocketError."""
+        try:
+            process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us; we end it by its standard input
+            )
+        except OSError as error:
+            _cannot_start(self.argv[0], error)
+        self._process = process
+        descriptors = [stream.fileno() for stream in (process.stdout, process.stderr) if stream]
+        self._stderr = descriptors[1]
+        for descriptor in descriptors:
+            os.set_blocking(descriptor, False)
+        return descriptors
+
+    def read(self, descriptor: int) -> bool:
+        """Take what is there; False at its end."""
+        chunk = os.read(descriptor, _CHUNK)
+        if descriptor == self._stderr:
+            self._complaint = (self._complaint + chunk)[-_MAX_COMPLAINT:]
+        elif len(self.text) + len(chunk) <= MAX_SAID:
+            self.text += chunk
+        elif chunk:
+            self.overrun = True
+            self.kill()
+        return bool(chunk)
+
+    def release(self) -> None:
+        """Let it end: its standard input does."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it and what it started here: ssh, or the shell with its command."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Collect what has ended."""
+        if self._process is not None:
+            self.release()
+            self.status = self._process.wait()
+            for stream in (self._process.stdout, self._process.stderr):
+                if stream is not None:
+                    stream.close()
+
+    @property
+    def complaint(self) -> str:
+        """The last line of its standard error that says something."""
+        if self.overrun:
+            return f"said more than {MAX_SAID >> 20} MiB"
+        if self.late:
+            return "no answer in time"
+        lines = self._complaint.decode("utf-8", "replace").splitlines()
+        return next((one.strip() for one in reversed(lines) if one.strip()), "")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the JSON objects of its output: lines, arrays, or both; else nothing."""
+        return list(_objects(self.text.decode("utf-8", "replace")))
+
+    def has(self, kind: str) -> bool:
+        """Whether a record of this type was said."""
+        return f'"type":"{kind}"'.encode() in self.text
+
+
+class Fleet:
+    """Every command under way; leaving the context ends them all."""
+
+    def __init__(self, parallel: int) -> None:
+        self._parallel = parallel
+        self._poll = select.poll()
+        self._open: dict[int, Session] = {}
+        self._left: dict[Session, int] = {}
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:  # three pipes a host
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for session in list(self._left):
+            self._end(session)
+
+    def run(
+        self, sessions: Iterable[Session], timeout_s: float, ready: Callable[[Session], bool]
+    ) -> None:
+        """Start sessions, `parallel` at a time; each is done when it ended or is `ready`.
+
+        One that is neither after `timeout_s` is killed.
+        """
+        waiting = deque(sessions)
+        busy: dict[Session, float] = {}
+        while waiting or busy:
+            while waiting and len(busy) < self._parallel:
+                session = waiting.popleft()
+                self.start(session)
+                busy[session] = time.monotonic() + timeout_s
+            self._pump(min(busy.values()))
+            now = time.monotonic()
+            for session, deadline in list(busy.items()):
+                if session not in self._left or ready(session):
+                    del busy[session]
+                elif now >= deadline:
+                    session.late = True
+                    self._end(session)
+                    del busy[session]
+
+    def finish(self, sessions: Iterable[Session], timeout_s: float) -> None:
+        """Let sessions end by themselves, and wait until they have."""
+        ending = [one for one in sessions if one in self._left]
+        for session in ending:
+            session.release()
+        deadline = time.monotonic() + timeout_s
+        while any(session in self._left for session in ending):
+            self._pump(deadline)
+            if time.monotonic() >= deadline:
+                break
+        for session in ending:
+            if session in self._left:
+                session.late = True
+                self._end(session)
+
+    def start(self, session: Session) -> None:
+        """Start one command. Raises SocketError."""
+        descriptors = session.start()
+        self._left[session] = len(descriptors)
+        for descriptor in descriptors:
+            self._open[descriptor] = session
+            self._poll.register(descriptor, select.POLLIN)
+
+    def _pump(self, deadline: float) -> None:
+        left_ms = max(0.0, deadline - time.monotonic()) * 1000
+        for descriptor, _ in self._poll.poll(left_ms):
+            session = self._open[descriptor]
+            if session.read(descriptor):
+                continue
+            self._poll.unregister(descriptor)
+            del self._open[descriptor]
+            self._left[session] -= 1
+            if not self._left[session]:
+                self._end(session)
+
+    def _end(self, session: Session) -> None:
+        for descriptor, owner in list(self._open.items()):
+            if owner is session:
+                self._poll.unregister(descriptor)
+                del self._open[descriptor]
+        del self._left[session]
+        session.kill()
+        session.reap()
+
+
+def _objects(text: str) -> Iterable[dict[str, Any]]:
+    decoder = json.JSONDecoder()
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                yield one
+
+
+def _cannot_start(program: str, error: OSError) -> NoReturn:
+    raise SocketError(
+        f"cannot run '{program}': {(error.strerror or 'refused').lower()}",
+        hint="install OpenSSH's client, or name another by --ssh",
+        errno=error.errno,
+    ) from error

@@ -1,0 +1,84 @@
+"""Lists of hosts: a file of lines, or an inventory that Ansible reads for us."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mcastctl.model.errors import McastError
+from mcastctl.net.reach import HERE
+
+MAX_FILE = 1 << 20
+"""Bytes of the largest list that is read."""
+_PATIENCE_S = 60
+
+
+class HostsError(McastError):
+    """A list of hosts that cannot be read."""
+
+
+def from_file(name: str) -> list[str]:
+    """Return the hosts of a file, one a line; '#' begins a comment. Raises HostsError."""
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise HostsError(
+            f"cannot read the hosts of '{name}': {cause.lower()}", hint="name a readable file"
+        ) from error
+    if len(data) > MAX_FILE:
+        raise HostsError(f"'{name}' is larger than 1 MiB", hint="is it a list of hosts?")
+    lines = (line.partition("#")[0].strip() for line in data.decode("utf-8", "replace").split("\n"))
+    return [line for line in lines if line]
+
+
+def from_inventory(name: str) -> list[str]:
+    """Return the hosts of an inventory as `ansible-inventory --list` tells them, as ssh URLs.
+
+    It knows every format, plugin and variable; ansible_host, ansible_user, ansible_port and a
+    local ansible_connection are honoured. Raises HostsError.
+    """
+    command = ["ansible-inventory", "-i", name, "--list"]
+    try:
+        said = subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        cause = getattr(error, "strerror", None) or "no answer in time"
+        raise HostsError(
+            f"cannot run ansible-inventory: {cause.lower()}",
+            hint="install ansible-core, or list the hosts in a file: --hosts FILE",
+        ) from error
+    try:
+        listed: dict[str, Any] = json.loads(said.stdout)
+        variables: dict[str, dict[str, Any]] = listed["_meta"]["hostvars"]
+        names = dict.fromkeys(
+            host for name in sorted(listed) for host in _members(listed[name]) if name != "_meta"
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(name, said.stderr) from error
+    if not names:
+        raise _unreadable(name, said.stderr)
+    return [_spelled(host, variables.get(host, {})) for host in names]
+
+
+def _unreadable(name: str, stderr: bytes) -> HostsError:
+    lines = stderr.decode("utf-8", "replace").split("\n")
+    complaint = next((one.strip() for one in lines if one.strip()), "no host in it")
+    return HostsError(
+        f"ansible-inventory finds no hosts in '{name}': {complaint}",
+        hint=f"try it: ansible-inventory -i {name} --list",
+    )
+
+
+def _members(group: dict[str, Any]) -> list[str]:
+    return [str(one) for one in group.get("hosts", ())]
+
+
+def _spelled(host: str, variables: dict[str, Any]) -> str:
+    if variables.get("ansible_connection") == HERE:
+        return HERE
+    user, port = variables.get("ansible_user"), variables.get("ansible_port")
+    address = str(variables.get("ansible_host", host))
+    if user is None and port is None:
+        return address
+    return f"ssh://{f'{user}@' if user else ''}{address}{f':{port}' if port else ''}"

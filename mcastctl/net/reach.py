@@ -1,0 +1,76 @@
+"""How a command gets to another host: by the system's OpenSSH, into a network namespace, or here.
+
+OpenSSH brings its own configuration, keys, jump hosts and multiplexing; nothing of it is done
+again. What goes to a host is one line for its POSIX shell, every word quoted.
+"""
+
+import re
+import shlex
+import sys
+from typing import NamedTuple
+
+from mcastctl.model.errors import ValueRangeError
+
+HERE, NETNS, SSH = "local", "netns", "ssh"
+
+_ENTER = "import os, sys; from mcastctl.host import netns; netns.enter(sys.argv[1]); " + (
+    "os.execvp(sys.argv[2], sys.argv[2:])"
+)
+"""A process of its own that moves into the namespace and becomes the command."""
+
+_GUARD = (
+    "exec 3<&0; {command} 3<&- </dev/null & p=$!; "
+    "{{ cat <&3; kill $p; }} >/dev/null 2>&1 & exec 3<&-; wait $p"
+)
+"""Runs a command that ends when standard input does: when we say so, or when we are gone."""
+
+
+class Target(NamedTuple):
+    """A host as the user wrote it: `kind` is local, netns or ssh; `iface` is its own -i."""
+
+    name: str
+    kind: str
+    address: str
+    iface: str | None = None
+
+
+def parse(text: str) -> Target:
+    """Parse 'HOST', 'USER@HOST', 'ssh://USER@HOST:PORT', 'netns:NAME', 'local', each '%IFACE'.
+
+    Raises ValueRangeError. A host is a word for ssh, never one of its options.
+    """
+    name, _, iface = text.partition("%")
+    kind, _, address = name.partition(":")
+    if name == HERE:
+        kind, address = HERE, ""
+    elif kind != NETNS:
+        kind, address = SSH, name
+    if re.search(r"[\s\x00-\x1f\x7f]", text) or (kind != HERE and not address.strip("-")):
+        raise ValueRangeError(
+            f"'{text}' is not a host", hint="write HOST, USER@HOST, netns:NAME or local"
+        )
+    if address.startswith("-") or iface.startswith("-"):
+        raise ValueRangeError(
+            f"'{text}' would be an option of ssh", hint="a host or interface begins with no '-'"
+        )
+    return Target(name, kind, address, iface or None)
+
+
+def argv(target: Target, ssh: list[str], script: str) -> list[str]:
+    """Return the arguments that run a line of shell on a host."""
+    if target.kind == SSH:
+        return [*ssh, "--", target.address, script]
+    if target.kind == NETNS:
+        return [sys.executable, "-P", "-c", _ENTER, target.address, "sh", "-c", script]
+    return ["sh", "-c", script]
+
+
+def program(target: Target, remote: str) -> list[str]:
+    """Return the words that start mcastctl there: `remote` by ssh, this very one otherwise."""
+    return [remote] if target.kind == SSH else [sys.executable, "-m", "mcastctl"]
+
+
+def line(words: list[str], *, guarded: bool = False) -> str:
+    """Return a line of shell; `guarded` ends the command with its standard input."""
+    command = shlex.join(words)
+    return _GUARD.format(command=command) if guarded else command

@@ -1,0 +1,276 @@
+"""The run behind `matrix`: look at every host, let all listen, let each ask, explain the silences.
+
+What runs on a host is mcastctl itself: `ifaces` and `routes` tell its addresses, `echo` listens
+and answers, `ping` asks, `doctor` explains while `send` sends once more.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mcastctl.model import matrix
+from mcastctl.model.endpoint import Endpoint, format_endpoint
+from mcastctl.net import reach
+from mcastctl.net.fleet import Fleet, Session
+from mcastctl.net.reach import Target
+
+_SLACK_S = 10.0
+"""Seconds for a host to start and end a program, beside what the program itself takes."""
+_LOOK_S = 3.0
+"""Seconds each doctor watches."""
+
+
+class Plan(NamedTuple):
+    """What to ask: `requests` from each host, `interval_s` apart; times in seconds.
+
+    `existing` asks the `mcastctl echo` that runs there already; `explain` bounds how many silences
+    are looked into.
+    """
+
+    endpoint: Endpoint
+    requests: int
+    interval_s: float
+    wait_s: float
+    ttl: int
+    iface: str | None
+    connect_s: float
+    parallel: int
+    ssh: list[str]
+    remote: str
+    existing: bool
+    explain: int
+
+    @property
+    def group(self) -> str:
+        """The group, as records name it."""
+        return self.endpoint.group
+
+    @property
+    def asking_s(self) -> float:
+        """Seconds one host takes to ask."""
+        return self.requests * self.interval_s + self.wait_s + _SLACK_S
+
+
+class Answer(NamedTuple):
+    """Everything found out: a host's own state, each pair, the doctors' findings."""
+
+    hosts: list[matrix.Host]
+    pairs: list[matrix.Pair]
+    explained: list[matrix.Explained]
+
+
+def ask(targets: Sequence[Target], plan: Plan, tell: Callable[[str], None]) -> Answer:
+    """Ask every host; `tell` is called with a line at each step."""
+    with Fleet(plan.parallel) as fleet:
+        survey = _Survey(fleet, targets, plan)
+        tell(f"{len(targets)} hosts: looking at each")
+        survey.look()
+        listening = {} if plan.existing else survey.listen()
+        tell(f"{len(survey.able)} hosts take part: each asks {plan.requests} times")
+        senders = survey.ask()
+        fleet.finish(listening.values(), _SLACK_S)
+        hosts, receivers = survey.heard(listening, senders)
+        pairs = list(matrix.merge(hosts, senders, receivers))
+        groups = matrix.causes(pairs)
+        explained = []
+        if groups and plan.explain:
+            tell(f"{len(groups)} silences: asking the doctor")
+            explained = list(survey.explain([group[0] for group in groups[: plan.explain]]))
+        return Answer(hosts, _with_findings(pairs, groups, explained), explained)
+
+
+def _with_findings(
+    pairs: list[matrix.Pair],
+    groups: list[list[matrix.Pair]],
+    explained: list[matrix.Explained],
+) -> list[matrix.Pair]:
+    """Return the pairs with the cause that was found for one of each group."""
+    said = {(one.sender, one.receiver): str(one.finding["id"]) for one in reversed(explained)}
+    shared = {
+        (pair.sender, pair.receiver): said.get((group[0].sender, group[0].receiver))
+        for group in groups
+        for pair in group
+    }
+    return [pair._replace(finding=shared.get((pair.sender, pair.receiver))) for pair in pairs]
+
+
+class _Survey:
+    """The steps of one run; `able` are the hosts that take part, in order."""
+
+    def __init__(self, fleet: Fleet, targets: Sequence[Target], plan: Plan) -> None:
+        self._fleet = fleet
+        self._targets = {one.name: one for one in targets}
+        self._plan = plan
+        self._lost: dict[str, str] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
+        self._versions: dict[str, str | None] = dict.fromkeys(self._targets)
+        self._sources: dict[str, str] = {}
+
+    @property
+    def able(self) -> list[Target]:
+        """The hosts that can still be asked."""
+        return [one for one in self._targets.values() if one.name not in self._lost]
+
+    def look(self) -> None:
+        """Read every host's addresses: whoever cannot tell them is lost."""
+        sessions = [self._session(one, "ifaces", "-j") for one in self.able]
+        self._fleet.run(sessions, self._plan.connect_s + _SLACK_S, _never)
+        for session in sessions:
+            found = [one for one in session.records() if one.get("type") == "interface"]
+            if session.status != 0 or not found:
+                self._lose(session)
+            self._addresses[session.name] = tuple(_addresses(found))
+
+    def listen(self) -> dict[str, Session]:
+        """Start a listener on each host; return those that have joined."""
+        plan = self._plan
+        turns = math.ceil(len(self.able) / plan.parallel)
+        longest = (turns + 1) * (plan.asking_s + plan.connect_s) + _SLACK_S
+        sessions = [
+            self._session(one, "echo", self._group, "-j", "-q", "-T", f"{longest:.0f}s", held=True)
+            for one in self.able
+        ]
+        self._fleet.run(sessions, plan.connect_s + _SLACK_S, _joined)
+        for session in sessions:
+            if not _joined(session) or session.status is not None:
+                self._lose(session)
+        return {one.name: one for one in sessions if one.name not in self._lost}
+
+    def ask(self) -> dict[str, matrix.Asked]:
+        """Let each host ask; return what those say that could."""
+        plan = self._plan
+        times = ["-c", str(plan.requests), "--interval", f"{plan.interval_s}s"]
+        times += ["--wait", f"{plan.wait_s}s", "-t", str(plan.ttl)]
+        sessions = [
+            self._session(one, "ping", self._group, "-j", "-q", *times) for one in self.able
+        ]
+        self._fleet.run(sessions, plan.asking_s + plan.connect_s, _never)
+        said: dict[str, matrix.Asked] = {}
+        for session in sessions:
+            summary = _last(session, "summary")
+            if summary is None:
+                self._lose(session)
+                continue
+            self._versions[session.name] = _version(session)
+            said[session.name] = matrix.asked(summary)
+        return said
+
+    def heard(
+        self, listening: Mapping[str, Session], senders: Mapping[str, matrix.Asked]
+    ) -> tuple[list[matrix.Host], dict[str, dict[str, matrix.Heard]]]:
+        """Return every host, and what each listener heard of each stream."""
+        receivers = {}
+        for name, session in listening.items():
+            summary = _last(session, "summary")
+            if summary is None:
+                self._lose(session)
+            else:
+                receivers[name] = matrix.heard(summary, self._plan.group)
+        hosts = [
+            matrix.Host(
+                name,
+                matrix.LOST if name in self._lost else matrix.ASKED,
+                self._lost.get(name, ""),
+                self._versions[name],
+                self._addresses.get(name, ()),
+            )
+            for name in self._targets
+        ]
+        if self._plan.existing:
+            receivers = matrix.answered(hosts, senders)
+        by_stream = {
+            stream: one.source
+            for listened in receivers.values()
+            for stream, one in listened.items()
+            if one.source
+        }
+        for name, run in senders.items():
+            if run.stream in by_stream:
+                self._sources[name] = by_stream[run.stream]
+        return hosts, receivers
+
+    def explain(self, silent: Sequence[matrix.Pair]) -> Iterator[matrix.Explained]:
+        """Ask the doctor about silent pairs: a sender's together, while it sends."""
+        for sender in dict.fromkeys(pair.sender for pair in silent):
+            receivers = [pair.receiver for pair in silent if pair.sender == sender]
+            yield from self._explain(self._targets[sender], receivers)
+
+    def _explain(self, sender: Target, receivers: Sequence[str]) -> Iterator[matrix.Explained]:
+        plan = self._plan
+        asked = [self._targets[name] for name in receivers if name not in self._lost]
+        turns = math.ceil((len(asked) + 1) / plan.parallel)
+        span = f"{turns * (_LOOK_S + _SLACK_S):.0f}s"
+        repeated = ("--probe", "--pps", "20", "-t", str(plan.ttl), "-q", "-j")
+        sending = self._session(sender, "send", self._group, *repeated, "-T", span, held=True)
+        serving = (
+            []
+            if plan.existing
+            else [
+                self._session(one, "echo", self._group, "-j", "-q", "-T", span, held=True)
+                for one in asked
+            ]
+        )
+        self._fleet.start(sending)
+        self._fleet.run(serving, plan.connect_s + _SLACK_S, _joined)
+        look = ("-j", "-T", f"{_LOOK_S}s")
+        source = self._sources.get(sender.name)
+        expected = plan.endpoint._replace(sources=(source,)) if source else plan.endpoint
+        sought = format_endpoint(expected)
+        doctors = [self._session(one, "doctor", sought, *look) for one in asked]
+        doctors.append(self._session(sender, "doctor", self._group, *look, "--role", "sender"))
+        self._fleet.run(doctors, _LOOK_S + _SLACK_S + plan.connect_s, _never)
+        self._fleet.finish([sending, *serving], _SLACK_S)
+        own = _first_error(doctors[-1])
+        for session in doctors[:-1]:
+            finding, host = _first_error(session), session.name
+            if own is not None and (finding is None or finding["where"] != "host"):
+                finding, host = own, sender.name
+            if finding is not None:
+                yield matrix.Explained(host, sender.name, session.name, finding)
+
+    @property
+    def _group(self) -> str:
+        return format_endpoint(self._plan.endpoint)
+
+    def _session(self, target: Target, *words: str, held: bool = False) -> Session:
+        """Return a run of mcastctl on a host, by its interface where one is named."""
+        command = [*reach.program(target, self._plan.remote), *words]
+        iface = target.iface or self._plan.iface
+        if iface and words[0] != "ifaces":
+            command += ["-i", iface]
+        script = reach.line(command, guarded=held)
+        return Session(target.name, reach.argv(target, self._plan.ssh, script))
+
+    def _lose(self, session: Session) -> None:
+        said = _last(session, "notice")
+        reason = str(said["text"]) if said else session.complaint
+        self._lost.setdefault(session.name, reason or f"ended with status {session.status}")
+
+
+def _never(session: Session) -> bool:
+    return False
+
+
+def _joined(session: Session) -> bool:
+    return session.has("joined")
+
+
+def _last(session: Session, kind: str) -> dict[str, Any] | None:
+    found = [one for one in session.records() if one.get("type") == kind]
+    return found[-1] if found else None
+
+
+def _version(session: Session) -> str | None:
+    found = next((one for one in session.records() if one.get("type") == "start"), {})
+    return str(found["version"]) if "version" in found else None
+
+
+def _addresses(interfaces: list[dict[str, Any]]) -> Iterator[str]:
+    for one in interfaces:
+        if not one.get("loopback"):
+            yield from (str(each["address"]) for each in one.get("addresses", ()))
+
+
+def _first_error(session: Session) -> dict[str, Any] | None:
+    found = (one for one in session.records() if one.get("type") == "finding")
+    return next((one for one in found if one.get("severity") == "error"), None)

@@ -1,0 +1,363 @@
+"""Who hears whom: the merge by value, and the command over hosts that are namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import Host, Outcome, Place, World, need
+
+from mcastctl.model import matrix
+from mcastctl.model.errors import McastError
+from mcastctl.model.matrix import ASKED, HEARD, LOSSY, LOST, SILENT, UNKNOWN, Asked, Heard, Pair
+from mcastctl.net import hosts as lists
+from mcastctl.net import reach
+from mcastctl.output import matrix as page
+
+GROUP = "239.255.76.67"
+PORT = 7645
+README = Path(__file__).parent.parent / "README.md"
+ECHO = [sys.executable, "-m", "mcastctl", "echo", f"{GROUP}:{PORT}", "-i"]
+
+
+# --- the merge
+
+
+def host(name: str, *addresses: str, state: str = ASKED) -> matrix.Host:
+    return matrix.Host(name, state, addresses=addresses)
+
+
+def answer(rtt_ms: float, received: int = 5) -> matrix.Responder:
+    return matrix.Responder(received, 0, rtt_ms, 1)
+
+
+A, B, C = host("a", "10.0.0.1", "172.17.0.1"), host("b", "10.0.0.2", "172.17.0.1"), host("c")
+SENDERS = {
+    "a": Asked("f1", 5, {"10.0.0.2": answer(1.5), "172.17.0.1": answer(9)}),
+    "b": Asked("f2", 5, {}),
+}
+RECEIVERS = {
+    "a": {"f2": Heard("10.0.0.2", 3, 1, 1)},
+    "b": {"f1": Heard("10.0.0.1", 5, 0, 1), "f9": Heard("10.0.0.9", 5, 0, 1)},
+}
+
+
+def test_every_two_hosts_have_one_answer() -> None:
+    found = {(one.sender, one.receiver): one for one in matrix.merge([A, B, C], SENDERS, RECEIVERS)}
+    assert len(found) == 6
+    assert found["a", "b"] == Pair("a", "b", HEARD, 5, 5, 0, 1.5, 1)
+    assert found["b", "a"] == Pair("b", "a", LOSSY, 5, 3, 1)
+    assert {found[two].state for two in (("a", "c"), ("c", "a"), ("b", "c"))} == {UNKNOWN}
+    assert found["b", "a"].to_dict()["loss_percent"] == 40.0
+    assert found["a", "c"].to_dict()["loss_percent"] is None
+    assert page.cell(found["a", "b"]) == "1.50 ms (1 hops)"
+    assert page.cell(found["b", "a"]) == "lost 2 of 5"
+
+
+def test_more_answers_than_requests_are_no_negative_loss() -> None:
+    (pair, _) = matrix.merge([A, B], SENDERS, {"a": {}, "b": {"f1": Heard("", 50, 0, None)}})
+    assert (pair.received, pair.lost, pair.state) == (5, 0, HEARD)
+
+
+def silences(*pairs: str) -> list[list[str]]:
+    """Groups of silent pairs of the four hosts a to d, where only `pairs` are silent."""
+    every = [
+        Pair(a, b, SILENT if a + b in pairs else HEARD, 5, 0 if a + b in pairs else 5)
+        for a in "abcd"
+        for b in "abcd"
+        if a != b
+    ]
+    return [[one.sender + one.receiver for one in group] for group in matrix.causes(every)]
+
+
+def test_silences_of_one_cause_are_explained_once() -> None:
+    assert silences() == []
+    assert silences("ac", "bc", "dc") == [["ac", "bc", "dc"]]  # c hears nobody
+    assert silences("ab", "ac", "ad") == [["ab", "ac", "ad"]]  # nobody hears a
+    assert silences("ab", "cd") == [["ab"], ["cd"]]
+    # c is deaf and a is mute: c is explained by a sender that others hear.
+    assert silences("ac", "bc", "dc", "ab", "ad") == [["ab", "ad"], ["bc", "ac", "dc"]]
+
+
+def test_a_thousand_hosts_have_one_table_in_no_time() -> None:
+    """The merge is linear in pairs, and the page tells what is wrong only."""
+    names = [host(f"h{number}", f"10.{number >> 8}.{number & 255}.1") for number in range(200)]
+    runs = {one.name: Asked(one.name, 5, {}) for one in names}
+    heard = {one.name: Heard(one.addresses[0], 5, 0, 1) for one in names}
+    receivers = {one.name: heard for one in names}
+    receivers["h7"] = {}
+    pairs = list(matrix.merge(names, runs, receivers))
+    assert len(pairs) == 200 * 199
+    assert [len(group) for group in matrix.causes(pairs)] == [199]
+
+
+# --- hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("alpha", reach.Target("alpha", "ssh", "alpha")),
+        ("ops@beta%bond0", reach.Target("ops@beta", "ssh", "ops@beta", "bond0")),
+        ("ssh://ops@beta:2222", reach.Target("ssh://ops@beta:2222", "ssh", "ssh://ops@beta:2222")),
+        ("netns:red%eth0", reach.Target("netns:red", "netns", "red", "eth0")),
+        ("local", reach.Target("local", "local", "")),
+    ],
+)
+def test_a_host_is_read(text: str, expected: reach.Target) -> None:
+    assert reach.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-oProxyCommand=x", "netns:", "a b", "a%-x", "a\nb", "netns:-"]
+)
+def test_what_is_no_host_is_refused(text: str) -> None:
+    with pytest.raises(McastError):
+        reach.parse(text)
+
+
+def test_what_goes_to_a_host_is_quoted() -> None:
+    line = reach.line(["mcastctl", "ping", "$(reboot)", "a'b"])
+    assert line == """mcastctl ping '$(reboot)' 'a'"'"'b'"""
+    assert reach.argv(reach.parse("h"), ["ssh"], line) == ["ssh", "--", "h", line]
+
+
+def test_a_list_of_hosts_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    file.write_text("# all of them\nalpha\n\n  beta%eth1  # the other\n")
+    assert lists.from_file(str(file)) == ["alpha", "beta%eth1"]
+    with pytest.raises(McastError) as caught:
+        lists.from_file(str(tmp_path / "none"))
+    assert "no such file" in caught.value.message
+
+
+# --- the command
+
+
+def run_matrix(place: Place, *args: str, timeout: float = 90) -> tuple[Outcome, list[dict]]:
+    words = [sys.executable, "-m", "mcastctl", "matrix", *args, "-o", "jsonl"]
+    outcome = place.run(words, check=False, timeout=timeout)
+    return outcome, outcome.records
+
+
+def names(hosts: list[Host]) -> list[str]:
+    return [f"netns:{one.pid}%{one.ports[0]}" for one in hosts]
+
+
+@pytest.fixture
+def six(world: World) -> list[Host]:
+    """Six hosts of one network, c behind a firewall of its own."""
+    hosts = [world.host(name) for name in "abcdef"]
+    world.bridge("sw", *hosts)
+    need("nft")
+    hosts[2].sh(
+        "nft add table inet guard;"
+        "nft add chain inet guard in '{ type filter hook input priority 0; }';"
+        f"nft add rule inet guard in ip daddr {GROUP} udp dport {PORT} drop"
+    )
+    return hosts
+
+
+def test_six_hosts_one_firewalled_one_not_joined(world: World, six: list[Host]) -> None:
+    """The echoes that run there are asked; f runs none."""
+    for one in six[:5]:
+        one.popen([*ECHO, one.ports[0]]).wait_stderr("joined")
+    outcome, records = run_matrix(world.anchor, *names(six), "--existing", "-c", "3")
+    assert outcome.returncode == 1, outcome.stderr
+    spelled = [f"netns:{one.pid}" for one in six]
+    hosts = [one for one in records if one["type"] == "host"]
+    assert [(one["host"], one["state"]) for one in hosts] == [(one, ASKED) for one in spelled]
+    pairs = {(one["sender"], one["receiver"]): one for one in records if one["type"] == "pair"}
+    deaf = {spelled[2]: "host.firewall_input", spelled[5]: "rx.not_joined"}
+    for (sender, receiver), pair in pairs.items():
+        expected = SILENT if receiver in deaf else HEARD
+        assert pair["state"] == expected, (sender, receiver)
+        assert pair["finding"] == deaf.get(receiver)
+        assert (pair["sent"], pair["received"]) == (3, 0 if receiver in deaf else 3)
+        assert (pair["rtt_ms"] is None) == (receiver in deaf)
+    findings = {one["host"]: one["id"] for one in records if one["type"] == "finding"}
+    assert findings == deaf
+
+
+def test_listeners_are_brought_along_and_a_lost_host_hangs_nobody(
+    world: World, six: list[Host]
+) -> None:
+    words = [*names(six[:3]), "netns:nosuch", "-c", "2", "-T", "5s"]
+    outcome, records = run_matrix(world.anchor, *words)
+    assert outcome.returncode == 1
+    lost = next(one for one in records if one.get("host") == "netns:nosuch")
+    assert lost["state"] == LOST
+    assert "no network namespace 'nosuch'" in lost["text"]
+    pairs = {(one["sender"], one["receiver"]): one for one in records if one["type"] == "pair"}
+    assert len(pairs) == 12
+    a, b, c = (f"netns:{one.pid}" for one in six[:3])
+    assert [pairs[two]["state"] for two in ((a, b), (b, a), (c, a), (a, c))] == [
+        *(HEARD, HEARD, HEARD),
+        SILENT,
+    ]
+    assert pairs[a, c]["finding"] == "host.firewall_input"
+    assert pairs[a, "netns:nosuch"]["state"] == UNKNOWN
+    for one in six:
+        assert "7645" not in one.sh("ss -Huln").stdout  # nothing is left running
+
+
+def test_the_page(world: World, six: list[Host]) -> None:
+    words = [*names(six[:2]), "-c", "1"]
+    outcome = world.anchor.run([sys.executable, "-m", "mcastctl", "matrix", *words], timeout=60)
+    head, first, second, told = outcome.stdout.splitlines()
+    assert head.split() == ["FROM", "\\", "TO", *(f"netns:{one.pid}" for one in six[:2])]
+    assert "·" in first
+    assert second.split()[2] == "ms"
+    assert told == "2 pairs: 2 heard, 0 lossy, 0 silent, 0 unknown"
+    assert outcome.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["alpha"], "takes two hosts or more"),
+        (["alpha", "alpha"], "takes two hosts or more"),
+        (["alpha", "-x"], "no such option"),
+        (["alpha", "b", "--group", "10.0.0.1:5"], "not a multicast"),
+        (["--hosts", "/nonexistent"], "cannot read the hosts"),
+        (["alpha", "beta", "-i", "a", "-i", "b"], "one group and one interface"),
+    ],
+)
+def test_what_cannot_be_asked(here: Place, words: list[str], said: str) -> None:
+    outcome = here.mcastctl("matrix", *words)
+    assert outcome.returncode == 2
+    error, hint = outcome.stderr.splitlines()
+    assert error.startswith("mcastctl: error: ")
+    assert said in error
+    assert hint.startswith("hint: ")
+
+
+# --- the engines people run
+
+
+def ssh_config(folder: Path, hosts: list[Host]) -> Path:
+    """A client's configuration by which two names reach an sshd inside two namespaces."""
+    for name in ("host", "user"):
+        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(make, check=True)
+    (folder / "known").write_text("* " + (folder / "host.pub").read_text())
+    server = folder / "sshd_config"
+    server.write_text(
+        f"HostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'user.pub'}\n"
+        "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n"
+    )
+    sshd = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
+    lines = [
+        f"Host {one.name}\n ProxyCommand nsenter --target={one.pid} --net {sshd} -i -f {server}\n"
+        for one in hosts
+    ]
+    client = folder / "config"
+    client.write_text(
+        f"IdentityFile {folder / 'user'}\nUserKnownHostsFile {folder / 'known'}\nUser root\n"
+        + "".join(lines)
+    )
+    return client
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Iterator[Path]:
+    """A folder that only its owner reads, and what sshd wants to exist."""
+    tmp_path.chmod(0o700)
+    run = Path("/run/sshd")
+    made = not run.exists()
+    if made:
+        run.mkdir(mode=0o755)
+    yield tmp_path
+    if made:
+        run.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sshd runs as root only")
+def test_over_openssh(world: World, here: Place, private: Path) -> None:
+    """The real client and the real server, joined by a pipe; the hosts' network is a namespace."""
+    need("ssh", "sshd", "ssh-keygen", "nsenter")
+    hosts = [world.host("alpha"), world.host("beta")]
+    world.link(*hosts)
+    config = ssh_config(private, hosts)
+    remote = private / "mcastctl"
+    remote.write_text(f'#!/bin/sh\nexec {sys.executable} -m mcastctl "$@"\n')
+    remote.chmod(0o755)
+    ways = ["--ssh", f"ssh -F {config} -o BatchMode=yes", "--remote", str(remote)]
+    outcome, records = run_matrix(here, "alpha%alpha0", "beta%beta0", *ways, "-c", "2")
+    assert outcome.returncode == 0, outcome.stderr + outcome.stdout
+    pairs = [one for one in records if one["type"] == "pair"]
+    assert [(one["sender"], one["state"], one["received"]) for one in pairs] == [
+        ("alpha", HEARD, 2),
+        ("beta", HEARD, 2),
+    ]
+    for one in hosts:
+        assert "7645" not in one.sh("ss -Huln").stdout
+
+
+def test_an_inventory_is_read_by_ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ansible")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text(
+        json.dumps(
+            {
+                "all": {
+                    "hosts": {
+                        "here": {"ansible_connection": "local"},
+                        "alpha": {},
+                        "beta": {"ansible_host": "192.0.2.7", "ansible_user": "ops"},
+                    },
+                    "children": {"more": {"hosts": {"gamma": {"ansible_port": 2222}}}},
+                }
+            }
+        )
+    )
+    assert sorted(lists.from_inventory(str(inventory))) == [
+        *("alpha", "local", "ssh://gamma:2222", "ssh://ops@192.0.2.7")
+    ]
+    (tmp_path / "broken.yml").write_text("{[")
+    with pytest.raises(McastError):
+        lists.from_inventory(str(tmp_path / "broken.yml"))
+
+
+PLAYBOOK = re.search(r"```yaml\n(- name: .*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_example_for_ansible(world: World, tmp_path: Path) -> None:
+    """The README's playbook says yes where the stream arrives, and why not where it does not."""
+    pytest.importorskip("ansible")
+    assert PLAYBOOK
+    (tmp_path / "playbook.yml").write_text(PLAYBOOK[1].replace("-T 5s", "-T 1s"))
+    (tmp_path / "inventory").write_text(
+        f"[receivers]\nhere ansible_connection=local ansible_python_interpreter={sys.executable}\n"
+    )
+    program = tmp_path / "mcastctl"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mcastctl "$@"\n')
+    program.chmod(0o755)
+    a, b = world.host("a"), world.host("b")
+    world.link(a, b)
+    b.ip("route add 224.0.0.0/4 dev b0")
+    play = [sys.executable, "-m", "ansible", "playbook", "-i", "inventory", "playbook.yml"]
+    env = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "ANSIBLE_HOME": str(tmp_path),
+        "ANSIBLE_LOCAL_TEMP": str(tmp_path),
+    }
+    silent = b.run(play, check=False, cwd=tmp_path, env=env, timeout=60)
+    assert silent.returncode == 2
+    assert "heard none of 1 expected" in silent.stdout, silent.stdout + silent.stderr
+    a.popen([sys.executable, "-m", "mcastctl", "send", "239.1.1.1:5004", *SENDING])
+    heard = b.run(play, check=False, cwd=tmp_path, env=env, timeout=60)
+    assert heard.returncode == 0, heard.stdout
+    assert re.search(r"[1-9][0-9]* datagrams, 0 lost", heard.stdout)
+
+
+SENDING = ["-i", "a0", "--probe", "--pps", "50", "-T", "60s", "-q"]
