@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcastctl.output.escape import escape, escape_bytes
+from mcastctl.output.escape import escape, escape_bytes, fit
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ESCAPES = re.compile(
@@ -98,6 +98,26 @@ def test_every_character_there_is_becomes_harmless() -> None:
 )
 def test_what_is_shown(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("environ", "shown"),
+    [
+        ({"LC_ALL": "C.UTF-8"}, "Größe"),
+        ({"LANG": "de_DE.utf8"}, "Größe"),
+        ({"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, "Gr\\u{f6}\\u{df}e"),
+        ({"LANG": "de_DE.ISO-8859-1"}, "Gr\\u{f6}\\u{df}e"),
+        ({"PYTHONIOENCODING": "ascii", "LC_ALL": "C.UTF-8"}, "Gr\\u{f6}\\u{df}e"),
+        ({}, "Gr\\u{f6}\\u{df}e"),
+    ],
+)
+def test_only_a_terminal_of_utf_8_gets_letters(environ: dict[str, str], shown: str) -> None:
+    """To another the bytes of a letter may be control codes: the last of 'À' is 0x80."""
+    try:
+        fit(environ)
+        assert escape("Größe") == shown
+    finally:
+        fit({"LC_ALL": "C.UTF-8"})
 
 
 @pytest.mark.parametrize(

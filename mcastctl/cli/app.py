@@ -13,7 +13,7 @@ from mcastctl import __version__
 from mcastctl.cli.options import help_option
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.output import stream
-from mcastctl.output.escape import escape
+from mcastctl.output.escape import escape, fit
 
 if TYPE_CHECKING:
     import signal
@@ -110,8 +110,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and end with its exit status."""
-    _reserve_standard_descriptors()
     sys.excepthook = _report_internal_error
+    _reserve_standard_descriptors()
+    fit(os.environ)
     status = run(sys.argv[1:])
     if status > 128:
         _die_of(status - 128)
@@ -175,20 +176,29 @@ def _fail(message: str, hint: str) -> None:
 
 
 def _reserve_standard_descriptors() -> None:
-    """Open /dev/null on closed descriptors 0 to 2: a socket there would become 'stdout'."""
+    """Occupy closed descriptors 0 to 2: a socket there would become 'stdout'.
+
+    Each is opened the wrong way round, so that using it fails as using a closed one does.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if descriptor else os.O_WRONLY)
+            os.set_inheritable(descriptor, True)  # nor shall a child's file become its 'stderr'
 
 
 def _report_internal_error(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Keep an unforeseen error from looking like the answer 'no' (Python would exit 1)."""
+    if issubclass(kind, KeyboardInterrupt):
+        _die_of(signal.SIGINT)  # between two places that expect it
     if any(one.startswith("-vv") for one in sys.argv):
-        sys.__excepthook__(kind, error, trace)
+        from traceback import format_exception
+
+        for line in "".join(format_exception(kind, error, trace)).splitlines():
+            stream.notice(escape(line))
     _fail(
         f"internal error: {kind.__name__}: {error}", "this is a bug; -vv shows where, please report"
     )

@@ -12,14 +12,21 @@ from contextlib import suppress
 import click
 from click.shell_completion import CompletionItem
 
+from mcastctl.output.escape import escape
+
 Offered = Iterator[CompletionItem]
 """Candidates, each with what a shell may show beside it."""
 
 
 def offer(kind: str, incomplete: str) -> list[CompletionItem]:
-    """Return the candidates of a kind that begin with what is typed; none of an unknown kind."""
+    """Return the candidates of a kind that begin with what is typed; none of an unknown kind.
+
+    Names that would have to be escaped are left out: the shell prints what it gets.
+    """
     found = _KINDS[kind](incomplete) if kind in _KINDS else ()
-    return [one for one in found if one.value.startswith(incomplete)]
+    return [
+        one for one in found if one.value.startswith(incomplete) and escape(one.value) == one.value
+    ]
 
 
 def _endpoints(incomplete: str) -> Offered:

@@ -40,13 +40,15 @@ mcastctl ifaces -j | jq -r '.[] | select(.multicast and .up) | .name'
 def command(**given: Any) -> int:
     """Read the interfaces and print them."""
     from mcastctl.host import interfaces
-    from mcastctl.output import snapshot
+    from mcastctl.output import snapshot, stream
 
     name = options.snapshot_format(given["output"], given["as_json"], ("index",))
     options.refuse_timeout(given, "live")
     options.enter_netns(given["netns"])
     if given["live"]:
         return _live(given, name)
+    if not interfaces.complete():
+        stream.notice("mcastctl: warning: without /proc groups, versions and counters are unknown")
     found = interfaces.select(interfaces.interfaces(brief=name == "index"), given["names"])
     if given["quiet"] < 2:
         snapshot.interfaces(found, name, given["color"], os.environ, verbose=given["verbose"] > 0)

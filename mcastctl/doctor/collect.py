@@ -53,10 +53,11 @@ class _Look(NamedTuple):
 def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
     """Return the facts after watching for `watch_s` seconds, less if the loop is stopped.
 
-    Raises on systems whose kernels tell none of this.
+    Raises on systems whose kernels tell none of this, and without /proc.
     """
     if sys.platform != "linux":
         raise elsewhere.refuse("diagnose")
+    procnet.require()
     first = _look(question)
     watched = _watch(question, watch_s, loop)
     last = _look(question)

@@ -1,6 +1,7 @@
 """Every interface of the host: psutil's picture, the index it lacks, and multicast state."""
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -49,6 +50,11 @@ def interfaces(*, brief: bool = False) -> list[Interface]:
     ]
     known = {} if brief else links.here()
     return [_completed(one, known) for one in found]
+
+
+def complete() -> bool:
+    """Tell whether this host can be asked for all there is to know of an interface."""
+    return sys.platform != "linux" or procnet.present()
 
 
 def _completed(one: Interface, known: dict[int, Link]) -> Interface:

@@ -22,9 +22,13 @@ from mcastctl.model.membership import (
 
 
 def memberships() -> list[GroupMembership]:
-    """Return the groups joined on every interface, IPv4 before IPv6, without owners."""
+    """Return the groups joined on every interface, IPv4 before IPv6, without owners.
+
+    Raises ProcError where /proc does not tell.
+    """
     if sys.platform != "linux":
         return elsewhere.memberships()
+    procnet.require()
     igmp_text = procnet.read("igmp")
     versions = procnet.igmp_versions(igmp_text)
     joined = procnet.igmp(igmp_text) + procnet.igmp6(procnet.read("igmp6"))

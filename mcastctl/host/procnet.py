@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
+from mcastctl.model.errors import McastError
+
 ROOT = Path("/proc/net")
 _IGMP_HEAD = re.compile(r"(\d+)\t(.*?) *: +\d+ +V([123])\s*")
 _IGMP_ENTRY = re.compile(
@@ -29,6 +31,10 @@ _DEVICE = re.compile(r"(\d+)\s+(.*?)\s+(\d+)\s+(\d+)\s+((?:[0-9a-f]{2})+)\s*", r
 _MLD_TIMER = 0x01  # MAF_TIMER_RUNNING, <net/if_inet6.h>
 _LARGEST = 2**31 - 1
 """Greatest index, count or timer a kernel writes; what is above it is no kernel's text."""
+
+
+class ProcError(McastError):
+    """A host whose /proc cannot be read."""
 
 
 class Joined(NamedTuple):
@@ -65,6 +71,20 @@ def read(name: str) -> str:
         return (ROOT / name).read_text(errors="replace")
     except OSError:
         return ""
+
+
+def present() -> bool:
+    """Tell whether /proc/net is there."""
+    return any((ROOT / name).exists() for name in ("igmp", "igmp6"))
+
+
+def require() -> None:
+    """Raise ProcError without /proc/net: what nobody tells would look like nobody joined."""
+    if not present():
+        raise ProcError(
+            f"cannot read the memberships of this host: there is no {ROOT}/igmp",
+            hint="mount /proc ('mount -t proc proc /proc'); a chroot or container may lack it",
+        )
 
 
 def igmp_versions(text: str) -> dict[int, int]:

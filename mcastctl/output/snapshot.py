@@ -66,7 +66,7 @@ def checks(
     for one in found:
         mark = f"{_MARKS[one.severity]:<4}"
         mark = f"{_COLORS[one.severity]}{mark}\x1b[0m" if colored else mark
-        lines.append(f"{mark}  {one.title:<28}  {escape('; '.join(one.evidence))}")
+        lines.append(f"{mark}  {escape(one.title):<28}  {escape('; '.join(one.evidence))}")
         if one.hint:
             lines.append(f"      hint: {escape(one.hint)}")
     stream.say("\n".join(lines))

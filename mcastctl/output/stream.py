@@ -1,5 +1,6 @@
 """Standard output and error as byte streams that say what went wrong, once."""
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -60,8 +61,12 @@ class Output:
             self._failed = True
             raise OutputError(
                 f"cannot write to standard output: {(error.strerror or '').lower()}",
-                hint="what came before is complete; free the disk or choose another output",
+                hint=_CLOSED if error.errno == errno.EBADF else _FULL,
             ) from error
+
+
+_CLOSED = "it is closed; where nobody wants the output, use -qq or >/dev/null"
+_FULL = "what came before is complete; free the disk or choose another output"
 
 
 _MOST_WAITING = 65536

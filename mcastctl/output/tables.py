@@ -93,6 +93,10 @@ def render(
     return drawn(headings, rows, spare=spare, color=color).rstrip("\n")
 
 
+def _unfolded(row: Sequence[str]) -> list[str]:
+    return [cell.replace("\n", " ") for cell in row]
+
+
 def drawn(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -120,8 +124,11 @@ def drawn(
         for number, row in enumerate(rows):
             cells = [Text(row[at]) for at in shown]
             table.add_row(*cells, style="dim" if number < len(dim) and dim[number] else "")
-        if console.measure(table, options=unbounded).maximum <= console.width:
+        needed = console.measure(table, options=unbounded)
+        if needed.maximum <= console.width:
             break
+    if needed.minimum > console.width:  # rich would leave text out: better the terminal wraps
+        return "\n".join([*plain(headings, [_unfolded(row) for row in rows]), ""])
     with console.capture() as captured:
         console.print(table)
     return captured.get()
