@@ -270,7 +270,7 @@ def _name(pid: int, names: dict[int, str]) -> str:
     """Return what a process calls itself (/proc/PID/comm)."""
     if pid not in names:
         try:
-            text = (_PROC / str(pid) / "comm").read_text(errors="replace")
+            text = (_PROC / str(pid) / "comm").read_bytes().decode(errors="replace")
             names[pid] = text.removesuffix("\n")
         except OSError:
             names[pid] = ""
