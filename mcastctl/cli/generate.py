@@ -51,10 +51,8 @@ full or closed; no /proc where only it knows the answer.
 _BY_SIGNAL = """\
 .TP
 .BR 130 ", " 143
-Ended by SIGINT or SIGTERM, after the summary; a second SIGINT ends at once.
-.TP
-.B 141
-Ended because the reader of the output went away.
+Ended by SIGINT or SIGTERM, after the summary (a second SIGINT ends at once); 141 when the reader of
+the output went away.
 .PP
 A standard output that is full or closed is status 2; locale, home and terminal change no status.
 """
