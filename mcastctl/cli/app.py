@@ -11,7 +11,7 @@ import click
 
 from mcastctl import __version__
 from mcastctl.cli.options import help_option
-from mcastctl.model.errors import COULD_NOT_ASK, McastError
+from mcastctl.model.errors import COULD_NOT_ASK, McastError, SocketError
 from mcastctl.output import stream
 from mcastctl.output.escape import escape, fit
 
@@ -148,6 +148,10 @@ def run(arguments: list[str]) -> int:
         return COULD_NOT_ASK
     except click.ClickException as error:
         _fail(*_explain(error))
+    except SocketError as error:
+        from mcastctl.cli.run import explained
+
+        _fail(error.message, explained(error).hint)
     except McastError as error:
         _fail(error.message, error.hint)
     except BrokenPipeError:
@@ -178,13 +182,13 @@ def _fail(message: str, hint: str) -> None:
 def _reserve_standard_descriptors() -> None:
     """Occupy closed descriptors 0 to 2: a socket there would become 'stdout'.
 
-    Each is opened the wrong way round, so that using it fails as using a closed one does.
+    Input is then empty; writing to what is open for reading fails, as it does when closed.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY if descriptor else os.O_WRONLY)
+            os.open(os.devnull, os.O_RDONLY)
             os.set_inheritable(descriptor, True)  # nor shall a child's file become its 'stderr'
 
 

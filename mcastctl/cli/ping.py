@@ -76,8 +76,8 @@ def command(**given: Any) -> int:
     def outcome() -> run.Outcome:
         fields = pinging.summary()
         status = NO if fields["unmet"] else YES
-        if not fields["sent"]:
-            status = COULD_NOT_ASK
+        if not fields["sent"]:  # nobody was asked, so nobody failed to answer
+            status, fields["unmet"] = COULD_NOT_ASK, []
         return run.Outcome(limits.reason, fields, status)
 
     status = run.stream(

@@ -1,12 +1,14 @@
 """The frame of a streaming command: start line, records, summary, exit status."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from errno import EADDRINUSE
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcastctl import __version__
 from mcastctl.cli import options
-from mcastctl.model.errors import COULD_NOT_ASK, McastError
+from mcastctl.model.errors import COULD_NOT_ASK, McastError, SocketError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record, Report, Start
 from mcastctl.net.loop import Loop
@@ -64,7 +66,7 @@ def stream(
         except BrokenPipeError:
             broken = True
         except McastError as error:
-            failed = error
+            failed = explained(error)
         reason, fields, status, unanswerable = outcome()
         if loop.stopped_by is not None:
             reason, status = "signal", 128 + loop.stopped_by
@@ -85,6 +87,22 @@ def stream(
         except BrokenPipeError:
             status = 128 + _SIGPIPE
         return status
+
+
+def explained(error: McastError) -> McastError:
+    """Return the error, with who has the port when that is what is wrong and can be seen."""
+    if isinstance(error, SocketError) and error.errno == EADDRINUSE and error.port:
+        from mcastctl.host import owners, sockets
+
+        inodes = {inode for inode, one in sockets.bound().items() if one.port == error.port}
+        held = owners.having_open(inodes)
+        named = dict.fromkeys(f"{name} (pid {pid})" for pid, name, _ in held if pid != os.getpid())
+        if named:
+            error.hint = f"{', '.join(named)} holds it without address reuse; end that, or {_ELSE}"
+    return error
+
+
+_ELSE = "let it set SO_REUSEADDR; 'ss -ulpn' shows it"
 
 
 def _error(error: McastError) -> Notice:

@@ -36,11 +36,17 @@ class InterfaceError(McastError):
 
 
 class SocketError(McastError):
-    """The kernel refused a socket operation; `errno` says how (None when it gave no number)."""
+    """The kernel refused a socket operation; `errno` says how (None when it gave no number).
 
-    def __init__(self, message: str, *, hint: str, errno: int | None = None) -> None:
+    `port` is the UDP port that could not be had, None where it was not about one.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str, errno: int | None = None, port: int | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.errno = errno
+        self.port = port
 
 
 class PayloadError(McastError):

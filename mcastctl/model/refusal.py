@@ -7,9 +7,11 @@ things to different operations, so the table is keyed by both.
 import errno
 
 _FULL = "net.ipv4.igmp_max_memberships and net.core.optmem_max limit memberships per socket"
+_GONE = "the interface is gone or down: see 'mcastctl ifaces'"
 _REMEDIES: dict[tuple[str, int], str] = {
     ("join", errno.ENOBUFS): _FULL,
-    ("join", errno.ENOMEM): _FULL,
+    ("join", errno.ENOMEM): "net.core.optmem_max limits what one socket may join: raise it",
+    ("filter", errno.ENOMEM): "net.core.optmem_max limits the sources of one socket: raise it",
     ("filter", errno.ENOBUFS): "net.ipv4.igmp_max_msf and net.ipv6.mld_max_msf limit sources",
     ("join", errno.ENODEV): "no such interface, or no route to the group: name one with -i",
     ("join", errno.EADDRINUSE): "this socket is already in the group on that interface",
@@ -28,7 +30,9 @@ _REMEDIES: dict[tuple[str, int], str] = {
         "-i names another interface"
     ),
     ("send", errno.EHOSTUNREACH): "a route calls the group unreachable; -i IFACE overrides it",
-    ("send", errno.EACCES): "a route prohibits the group; -i IFACE overrides it",
+    ("send", errno.EACCES): (
+        "a route prohibits the group (-i IFACE overrides it), or it is a broadcast address"
+    ),
     ("send", errno.EPERM): "a firewall rule of this host drops it: see 'nft list ruleset'",
     ("send", errno.EMSGSIZE): "one datagram carries at most 65507 bytes: lower -s",
     ("send", errno.ENOBUFS): "the interface's queue is full: lower the rate (--pps, -b)",
@@ -37,8 +41,8 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("send", errno.ECONNREFUSED): "the other end has nothing listening on that port",
     ("send", errno.EINVAL): "a blackhole route or the destination forbids it: try -i IFACE",
     ("send", errno.ENODEV): "the interface is gone: see 'mcastctl ifaces'",
-    ("egress", errno.EADDRNOTAVAIL): "the interface is gone or down: see 'mcastctl ifaces'",
-    ("egress", errno.ENODEV): "the interface is gone: see 'mcastctl ifaces'",
+    ("egress", errno.EADDRNOTAVAIL): _GONE,
+    ("egress", errno.ENODEV): _GONE,
 }
 _WORDS = {
     errno.EPERM: "operation not permitted",

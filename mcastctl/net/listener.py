@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from mcastctl.model import address
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
 from mcastctl.model.run import Heard, Run
 from mcastctl.model.stats import Statistics
-from mcastctl.net import nic, receiver
+from mcastctl.net import receiver, remarks
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
+from mcastctl.net.sockopts import DEFAULT_BUFFER
 
 if TYPE_CHECKING:
     from mcastctl.net.children import Children
@@ -178,24 +178,16 @@ class Listening:
         return sum(one.kernel_drops() for one in self._receivers)
 
     def _remarks(self) -> Iterator[Notice]:
-        now_ns = time.time_ns()
-        told = set()
-        for wanted in self._wanted:
-            for remark in address.remarks(wanted.group, with_sources=wanted.mode == "include"):
-                if remark not in told:
-                    told.add(remark)
-                    yield Notice(now_ns, "warning", *remark)
-        for down in dict.fromkeys(one.nic for one in self._wanted if not nic.is_up(one.nic)):
-            text = f"{down.name} is down: nothing can arrive there"
-            yield Notice(now_ns, "warning", "down", text, f"ip link set {down.name} up")
+        yield from remarks.receiving(self._wanted)
         granted = min((one.granted_buffer for one in self._receivers), default=0)
         if granted < self._buffer_size:
             yield Notice(
-                now_ns,
-                "info",
+                time.time_ns(),
+                "info" if self._buffer_size == DEFAULT_BUFFER else "warning",
                 "rcvbuf",
-                f"receive buffer is {granted} bytes, {self._buffer_size} were asked for",
-                "raise net.core.rmem_max",
+                f"the receive buffer is {granted} bytes: net.core.rmem_max allows no more than "
+                f"that of the {self._buffer_size} asked for",
+                f"sysctl -w net.core.rmem_max={self._buffer_size}, or run as root",
             )
 
     def _closing_remarks(self, loop: Loop, limits: Limits) -> Iterator[Notice]:

@@ -16,7 +16,7 @@ from mcastctl.net import routing, sockopts
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP, addresses
 from mcastctl.net.platforms import HERE
 
-_SIOCGIFFLAGS, _SIOCGIFADDR = 0x8913, 0x8915
+_SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFMTU = 0x8913, 0x8915, 0x8921
 
 
 class Nic(NamedTuple):
@@ -60,10 +60,21 @@ def name_of(index: int) -> str:
         return ""
 
 
-def is_up(nic: Nic) -> bool:
-    """Tell whether an interface is up; yes where the system does not say."""
+def flags(nic: Nic) -> int | None:
+    """Return the flags of an interface, None where the system does not say."""
     answer = _ask(nic, _SIOCGIFFLAGS)
-    return answer is None or bool(struct.unpack_from("16sh", answer)[1] & IFF_UP)
+    return None if answer is None else int(struct.unpack_from("16sH", answer)[1])
+
+
+def mtu(nic: Nic) -> int | None:
+    """Return the MTU in bytes, None where the system does not say."""
+    answer = _ask(nic, _SIOCGIFMTU)
+    return None if answer is None else int(struct.unpack_from("16si", answer)[1])
+
+
+def has_address4(nic: Nic) -> bool:
+    """Tell whether an interface has an IPv4 address; yes where the system does not say."""
+    return HERE.name != "linux" or _ask(nic, _SIOCGIFADDR) is not None
 
 
 def _ask(nic: Nic, question: int) -> bytes | None:

@@ -10,6 +10,7 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.pacing import Pacer
 from mcastctl.model.records import Datagram, Notice, Record, Reply
 from mcastctl.model.responders import MULTICAST, UNICAST, Responders
+from mcastctl.net import remarks
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.listener import arrivals, batches
 from mcastctl.net.loop import Loop
@@ -72,6 +73,7 @@ class Pinging:
         """Ask and listen; yield replies and notices."""
         by_descriptor = {sender.fileno(): (sender, target) for sender, target in self._pairs}
         senders = [sender for sender, _ in by_descriptor.values()]
+        yield from remarks.sending(self._pairs, probe.MIN_SIZE + len(self._filling))
         yield from self._ask()
         for reader, batch in batches(senders, arrivals, loop, limits, alarm=self._next_ns):
             for datagram, arrival in batch:

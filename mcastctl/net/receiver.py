@@ -6,12 +6,13 @@ and checked against the destination of each datagram: what it yields was meant f
 
 import time
 from contextlib import suppress
+from errno import EMFILE
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastctl.decode.stream import undecided
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.endpoint import Endpoint
-from mcastctl.model.errors import AddressError
+from mcastctl.model.errors import AddressError, SocketError
 from mcastctl.model.records import Datagram, Membership
 from mcastctl.model.run import Heard
 from mcastctl.net import ancillary, nic, sockopts
@@ -90,7 +91,7 @@ class Receiver:
         group, port, chosen, *_ = self.subscription
         where = group if HERE.binds_to_group else ("::" if self.version == 6 else "0.0.0.0")  # noqa: S104
         scope = chosen.ifindex if keeps_zone(group) and HERE.binds_to_group else 0
-        with sockopts.naming("bind", f"bind UDP port {port} of {group} on {chosen.name}"):
+        with sockopts.naming("bind", f"bind UDP port {port} of {group} on {chosen.name}", port):
             self._sock.bind((where, port, 0, scope) if self.version == 6 else (where, port))
 
     def _join(self) -> None:
@@ -222,9 +223,12 @@ def open_all(
     try:
         for subscription in wanted:
             opened.append(Receiver(subscription, buffer_size, whole=whole))
-    except BaseException:
+    except BaseException as error:
         for receiver in opened:
             receiver.close()
+        if isinstance(error, SocketError) and error.errno == EMFILE:
+            hint = f"{len(wanted)} sockets are needed, one for each group, port and interface"
+            error.hint = f"{hint}: ulimit -n {len(wanted) + 32}"
         raise
     return opened
 

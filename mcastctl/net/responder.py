@@ -12,7 +12,7 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.pacing import SourceLimit
 from mcastctl.model.records import Datagram, Record
 from mcastctl.model.stats import Statistics
-from mcastctl.net import ancillary, nic, receiver, sockopts
+from mcastctl.net import ancillary, nic, receiver, remarks, sockopts
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.arrival import record
 from mcastctl.net.listener import arrivals, batches
@@ -43,7 +43,7 @@ class Door:
         self._sock = sockopts.open_udp(version)
         wildcard = "::" if version == 6 else "0.0.0.0"  # noqa: S104
         try:
-            with sockopts.naming("bind", f"bind UDP port {port} for answers"):
+            with sockopts.naming("bind", f"bind UDP port {port} for answers", port):
                 sockopts.share_port(self._sock)
                 sockopts.hear_only_own_groups(self._sock, version)
                 ancillary.request(self._sock, version)
@@ -126,6 +126,7 @@ class Responding:
             self._doors[version, port] = Door(version, port)
         for one in self._receivers:
             yield from one.memberships("joined")
+        yield from remarks.receiving(self._wanted)
         if self._children:
             self._children.attach(loop)
         loop.spin_ns = SPIN_NS

@@ -97,7 +97,7 @@ class Sender:
             return
         host = source or ("::" if self.version == 6 else "0.0.0.0")  # noqa: S104
         where = f"{host} port {port}" if port else host
-        with sockopts.naming("bind", f"bind the sending socket to {where}"):
+        with sockopts.naming("bind", f"bind the sending socket to {where}", port):
             if self.version == 6:
                 scoped = self.out is not None and keeps_zone(host)
                 scope = self.out.ifindex if scoped and self.out is not None else 0

@@ -28,20 +28,21 @@ _LARGEST_BUFFER = 2**30 - 1
 
 
 @contextmanager
-def naming(operation: str, what: str) -> Iterator[None]:
-    """Turn an OSError of the body into a SocketError that names operation and object."""
+def naming(operation: str, what: str, port: int | None = None) -> Iterator[None]:
+    """Turn an OSError of the body into a SocketError that names operation, object and port."""
     try:
         yield
     except OSError as error:
-        raise refused(operation, what, error) from error
+        raise refused(operation, what, error, port) from error
 
 
-def refused(operation: str, what: str, error: OSError) -> SocketError:
+def refused(operation: str, what: str, error: OSError, port: int | None = None) -> SocketError:
     """Return the error for a refused `operation`; `what` reads on from 'cannot'."""
     return SocketError(
         f"cannot {what}: {refusal.cause(error.errno, error.strerror)}",
         hint=refusal.remedy(operation, error.errno),
         errno=error.errno,
+        port=port,
     )
 
 

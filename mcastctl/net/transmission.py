@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mcastctl.model.pacing import Pacer
 from mcastctl.model.records import Datagram, Notice
+from mcastctl.net import remarks
 from mcastctl.net.loop import Loop
 from mcastctl.net.onebyone import OneByOne
 from mcastctl.net.payloads import Payloads, Probes, Repeated
@@ -71,6 +72,7 @@ class Transmission:
         trace: bool,
         segment: bool = True,
     ) -> None:
+        self._pairs = pairs
         self._payloads = payloads
         self._senders = {sender.fileno(): sender for sender, _ in pairs}
         self.replies = 0
@@ -138,6 +140,7 @@ class Transmission:
         self, loop: Loop, deadline_ns: float | None, wait_ns: float
     ) -> Iterator[Datagram | Notice]:
         """Send everything, then listen `wait_ns` for replies; yield records as they happen."""
+        yield from remarks.sending(self._pairs, getattr(self._payloads, "size", None))
         for descriptor in self._senders:
             loop.watch(descriptor)
         if self._pacer is not None:

@@ -1,0 +1,101 @@
+"""What is wrong with a run although the kernel takes it without a word, told when it begins.
+
+Linux joins groups on interfaces that hear nothing, sends with a source address of another
+interface, and cuts datagrams into fragments, all silently.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from mcastctl.model import address
+from mcastctl.model.address import family, is_multicast
+from mcastctl.model.records import Notice
+from mcastctl.net import nic
+from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
+from mcastctl.net.nic import Nic
+
+if TYPE_CHECKING:
+    from mcastctl.net.receiver import Subscription
+    from mcastctl.net.sender import Sender, Target
+
+_UDP, _HEADER, _FRAGMENT6 = 8, {4: 20, 6: 40}, 8
+"""Bytes of the UDP, IP and IPv6 fragment headers (RFC 768, 791, 8200)."""
+
+
+def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
+    """Yield a warning for each group or interface by which little or nothing can come."""
+    asked = list(wanted)
+    for one in asked:
+        yield from _of_group(one.group, with_sources=one.mode == "include")
+    for chosen in dict.fromkeys(one.nic for one in asked):
+        yield from _of_interface(chosen)
+    for chosen in dict.fromkeys(one.nic for one in asked if family(one.group) == 6):
+        if _without_ipv6(chosen):
+            text = f"IPv6 is switched off on {chosen.name}: nothing can arrive there"
+            hint = f"sysctl -w net.ipv6.conf.{chosen.name}.disable_ipv6=0"
+            yield _warning("no-ipv6", text, hint)
+
+
+def sending(pairs: "Iterable[tuple[Sender, Target]]", size: int | None) -> Iterator[Notice]:
+    """Yield a warning for what receivers will not take, or not whole.
+
+    `size` is the number of bytes of each payload, None where that is not known.
+    """
+    targets = [target for _, target in pairs if is_multicast(target.host)]
+    for group in dict.fromkeys(one.host for one in targets):
+        yield from _of_group(group, with_sources=True)
+    for one, target in {target.nic: (one, target) for one, target in pairs}.values():
+        if target.nic is None or not is_multicast(target.host):
+            continue
+        yield from _of_source(one, target, target.nic)
+        yield from _of_size(target, target.nic, size)
+
+
+def _of_group(group: str, *, with_sources: bool) -> Iterator[Notice]:
+    for remark in address.remarks(group, with_sources=with_sources):
+        yield _warning(*remark)
+
+
+def _of_interface(chosen: Nic) -> Iterator[Notice]:
+    flags = nic.flags(chosen)
+    if flags is None:
+        return
+    if not flags & IFF_UP:
+        text = f"{chosen.name} is down: nothing can arrive there"
+        yield _warning("down", text, f"ip link set {chosen.name} up")
+    if not flags & (IFF_MULTICAST | IFF_LOOPBACK):
+        text = f"{chosen.name} has no MULTICAST flag: its joins are told to nobody"
+        yield _warning("no-multicast", text, f"ip link set {chosen.name} multicast on")
+
+
+def _of_source(one: "Sender", target: "Target", chosen: Nic) -> Iterator[Notice]:
+    if one.version == 4 and one.egress.source is None and not nic.has_address4(chosen):
+        source = one.source_for(target) or "another interface's address"
+        text = f"{chosen.name} has no IPv4 address: datagrams leave with the source {source}"
+        hint = "receivers drop a source they would not route back there (rp_filter): add an address"
+        yield _warning("borrowed-source", text, hint)
+
+
+def _of_size(target: "Target", chosen: Nic, size: int | None) -> Iterator[Notice]:
+    version = family(target.host)
+    mtu = nic.mtu(chosen)
+    if size is None or mtu is None or size + _UDP + _HEADER[version] <= mtu:
+        return
+    room = mtu - _HEADER[version] - (_FRAGMENT6 if version == 6 else 0)
+    number = -(-(size + _UDP) // max(room // 8 * 8, 8))
+    text = f"{size} bytes exceed the MTU {mtu} of {chosen.name}: {number} fragments each"
+    whole = mtu - _HEADER[version] - _UDP
+    yield _warning("fragments", text, f"one lost loses all of them; up to -s {whole} goes whole")
+
+
+def _without_ipv6(chosen: Nic) -> bool:
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{chosen.name}/disable_ipv6") as file:  # noqa: PTH123
+            return file.read().strip() == "1"  # (pathlib: 3 ms)
+    except OSError:
+        return False
+
+
+def _warning(code: str, text: str, hint: str) -> Notice:
+    return Notice(time.time_ns(), "warning", code, text, hint)
