@@ -29,6 +29,9 @@ class Sockets:
 
     def __init__(self, wanted: Wanted) -> None:
         """Open a socket for each interface. Raises SocketError in scapy's words."""
+        from mcastctl.decode import deep
+
+        deep.keep_no_cache()
         import scapy.arch
         import scapy.layers.l2  # noqa: F401 - gives the link types their numbers
         from scapy.config import conf

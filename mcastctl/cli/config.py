@@ -7,7 +7,8 @@
     iface = ["eth0"]
 
 Read from $XDG_CONFIG_HOME/mcastctl/config.toml (~/.config without it), never from the
-current directory. Options given on the command line or in the environment win.
+current directory; root reads only what root alone may write. Options given on the command
+line or in the environment win.
 """
 
 import errno
@@ -63,9 +64,27 @@ def _read(where: str) -> bytes:
     """Return at most a byte more than MAX_SIZE; a FIFO or device counts as unreadable."""
     descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
+        _require_ours(where, found)
         return file.read(MAX_SIZE + 1)
+
+
+def _require_ours(where: str, found: os.stat_result) -> None:
+    """Raise ConfigError when root would obey what another user may write (--exec runs it)."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return
+    whose = ""
+    if found.st_uid != 0:
+        whose = f"it belongs to uid {found.st_uid}"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        whose = "others may write it"
+    if whose:
+        raise ConfigError(
+            f"{where} is not read as root: {whose}",
+            hint="run with root's own HOME ('sudo -H'), or give the file to root with mode 0644",
+        )
 
 
 def parse(data: bytes, where: str, commands: Iterable[str]) -> Settings:

@@ -82,14 +82,24 @@ def layers(linktype: int, data: bytes) -> list[str]:
     dissect = _dissector(known) if known else None
     if dissect is None:
         return []
+    keep_no_cache()
     import_module("scapy.layers.all")
     cut = data[:MAX_BYTES]
     shown = _bounded(lambda: str(dissect(cut).show(dump=True)))
     return (shown or "not understood").rstrip().splitlines()[:_MAX_LINES]
 
 
-def _dissector(where: tuple[str, str]) -> Callable[[bytes], Any] | None:
+def keep_no_cache() -> None:
+    """Load scapy so that it is silent and leaves the pickles below HOME alone.
+
+    HOME need not be ours (sudo -E): what lies there is neither read nor followed for writing.
+    """
     logging.getLogger("scapy").setLevel(logging.CRITICAL)
+    vars(import_module("scapy.main"))["SCAPY_CACHE_FOLDER"] = None
+
+
+def _dissector(where: tuple[str, str]) -> Callable[[bytes], Any] | None:
+    keep_no_cache()
     try:
         found: Callable[[bytes], Any] = getattr(import_module(where[0]), where[1])
     except (ImportError, AttributeError):  # an optional part of another version

@@ -217,7 +217,8 @@ def _legacy_hooks(
 
 def _run(argv: list[str]) -> str | None:
     """Return what a program prints, None where it is missing or refuses."""
-    paths = [Path(folder) / argv[0] for folder in (*os.get_exec_path(), *_SBIN)]
+    folders = [one for one in (*os.get_exec_path(), *_SBIN) if one.startswith("/")]
+    paths = [Path(folder) / argv[0] for folder in folders]  # never from the current directory
     program = next((one for one in paths if os.access(one, os.X_OK)), None)
     if program is None:
         return None
