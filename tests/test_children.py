@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import socket
 import time
 from pathlib import Path
 
+import hostile
 import pytest
+from conftest import Pair
+from streams import inject
+from test_robust import wait_for_member
 
 from mcastctl.model.records import Datagram
 from mcastctl.net import children
@@ -222,3 +228,62 @@ def test_a_program_that_vanishes(tmp_path: Path) -> None:
     running = Children(parse(str(program)), stdout=None)
     with pytest.raises(ExecError, match=r"cannot run .*: no such file"):
         running.run(datagram())
+
+
+def test_hostile_payloads_stay_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of 5,000 is interpreted, each reaches its child whole, four run at once."""
+    monkeypatch.chdir(tmp_path)
+    planted = [
+        template % b"touch planted"
+        for template in (b"$(%b)", b"`%b`", b";%b\n", b"\n%b\n", b"|%b", b"&& %b &", b"' ;%b;'")
+    ]
+    chances = itertools.cycle([b"", *planted])
+    payloads = [one + next(chances) for one in hostile.payloads(5000)]
+    said: list[bytes] = []
+    most = 0
+    running = Children(parse("cat"), stdout=None)
+    with Loop() as loop:
+        running.attach(loop)
+        for number, payload in enumerate(payloads):
+            running.run(datagram(payload), said.append)
+            while number + 1 - len(said) - running.failed > children.QUEUE // 2:
+                most = max(most, number + 1 - len(said) - running.failed - len(running._queue))
+                loop.wait(time.monotonic_ns() + 1e9)
+                running.poll()
+        running.finish(None)
+    assert (running.started, running.failed, running.refused) == (len(payloads), 0, 0)
+    assert sorted(said) == sorted(payloads)
+    assert most == children.LIMIT
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hostile_datagrams_on_the_wire(pair: Pair, tmp_path: Path) -> None:
+    """Every child is told who sent it, and has nothing of ours: no socket, no capability."""
+    a, b = pair
+    some = [one for one in hostile.payloads(300, seed=4) if one]
+    command = f"sh -c 'cat > {tmp_path}/$$; cat /proc/self/status >&2; ls -l /proc/self/fd >&2'"
+    words = ["listen", "239.1.1.1:5004", "-i", "b0", "-c", str(len(some)), "-T", "60s", "-q"]
+    listener = b.start_mcastctl(*words, "--exec", command, env={"SECRET": "x"})
+    wait_for_member(b, listener)
+    inject(a, "239.1.1.1", some, gap_s=0.004)
+    ended = listener.finish(60)
+    assert ended.returncode == 0, ended.stderr[-500:]
+    assert "--exec:" not in ended.stderr
+    assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == sorted(some)
+    assert "socket:" not in ended.stderr
+    sets = re.findall(r"^Cap(?:Inh|Prm|Eff|Bnd|Amb):\t([0-9a-f]+)$", ended.stderr, re.MULTILINE)
+    assert len(sets) == 5 * len(some)
+    assert set(sets) == {"0" * 16}
+
+
+def test_what_a_child_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(children, "TIMEOUT_S", 0.3)
+    running = Children(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], stdout=None)
+    running.run(datagram())
+    running.finish(None)
+    assert running.failed == 1
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.01)

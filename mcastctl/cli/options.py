@@ -316,12 +316,14 @@ def _with_port(endpoint: Endpoint) -> str:
 
 
 def exec_argv(command: str | None) -> list[str] | None:
-    """Return the arguments of --exec CMD, None without it."""
+    """Return the arguments of --exec CMD, None without it; what runs then gets no capability."""
     if command is None:
         return None
-    from mcastctl.net import children  # costs what subprocess costs
+    from mcastctl.net import capabilities, children  # costs what subprocess costs
 
-    return children.parse(command)
+    argv = children.parse(command)
+    capabilities.keep_from_children()
+    return argv
 
 
 def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:

@@ -1,7 +1,8 @@
 """One child process per datagram: payload on standard input, metadata in the environment.
 
 Never a shell, and nothing of the payload in arguments or environment. At most `LIMIT`
-children run at once, each for at most `TIMEOUT_S`; what waits is bounded and counted.
+children run at once, each for at most `TIMEOUT_S`; what waits is bounded and counted. They
+inherit no socket, no capability (not even of root) and no variable beyond a fixed list.
 """
 
 import os
@@ -69,8 +70,8 @@ class Children:
         still = []
         for child in self._running:
             if child.process.poll() is None and now_ns >= child.deadline_ns:
-                child.process.kill()
-                child.process.wait()
+                _kill(child.process)
+                child = child._replace(deadline_ns=now_ns + TIMEOUT_S * 1e9)  # noqa: PLW2901
             if child.process.poll() is None:
                 still.append(child)
             else:
@@ -114,8 +115,7 @@ class Children:
         """End what runs and forget what waits; nobody is handed an answer any more."""
         self._queue.clear()
         for child in self._running:
-            child.process.kill()
-            child.process.wait()
+            _kill(child.process)
             if child.process.stdout is not None:
                 child.process.stdout.close()
         self._running.clear()
@@ -128,6 +128,7 @@ class Children:
                     stdin=payload,
                     stdout=subprocess.PIPE if self._stdout is None else self._stdout,
                     env=environment(datagram, os.environ),
+                    process_group=0,  # so that what it started can be ended with it
                 )
             except OSError as error:
                 raise _cannot_run(self._argv[0], error) from error
@@ -144,6 +145,19 @@ class Children:
             child.process.stdout.close()
         if child.done is not None and child.process.returncode == 0:
             child.done(answer)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a child and whatever it started; not reaped yet, its group is nobody else's.
+
+    One that became another user (sudo) may be out of reach; it keeps its place until it ends.
+    """
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except PermissionError:
+            return
+    process.wait()
 
 
 def _file_of(payload: bytes) -> IO[bytes]:
