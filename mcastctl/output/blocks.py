@@ -12,8 +12,8 @@ from collections.abc import Callable
 from mcastctl.model.address import packed_text
 from mcastctl.model.frame import ETHERNET, Block, Frame, frame_at
 
-MAX_FLOWS = 65_536
-"""Flow texts kept; beyond that all are forgotten and made anew."""
+MAX_FLOWS = 16_384
+"""Texts of flows kept of each kind; beyond that all are forgotten and made anew."""
 
 _Known = tuple[int, int, str | None]
 """Length field and frame length that a text holds for, and the text, None for no plain data."""
@@ -59,8 +59,9 @@ class FlowTexts:
         flow = key[:-2]
         head = self._heads[flow] if flow in self._heads else self._head(flow)
         text = f"{head}{length - 8}\n" if head and 8 <= length <= room else None
-        if len(known) >= MAX_FLOWS:
-            known.clear()
+        if len(self.known4) + len(self.known6) >= MAX_FLOWS:
+            self.known4.clear()
+            self.known6.clear()
         found = known[key] = (field, before + room, text)
         return found
 
