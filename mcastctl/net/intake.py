@@ -41,7 +41,7 @@ _WHOLE_SIZE = 65536 + 320
 _FEWEST = 16
 """Fewer are quicker told one by one."""
 _DETAIL_NS = 250_000_000
-_KNOWN = 4096
+_KNOWN = 2048
 """Flows remembered by all together; more than that come only from forged addresses."""
 _STAMP_SIZE = 32
 _STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestampns or 0)

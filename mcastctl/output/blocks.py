@@ -143,13 +143,13 @@ class BlockText:
                 parts.append(_joined(last, line, values))
                 last = second
             add(us)
-            if kind == ipv4 and version == 0x45 and rest & mask == udp and captured >= 42:
+            if kind == ipv4 and version == 0x45 and rest & mask == udp and captured > 42:
                 known = get4(key) or flows.add4(key, size, _u16(data, at + 32))
                 # A damaged file may have more microseconds than a second has.
                 if known[0] == size and known[1] <= length and known[2] and us < 1_000_000:
                     add(known[2])
                     continue
-            elif kind == ipv6 and version >> 4 == 6 and captured >= 62:
+            elif kind == ipv6 and version >> 4 == 6 and captured > 62:
                 size, following, key = fields6(data, at)
                 if following == 17:
                     known = get6(key) or flows.add6(key, size, _u16(data, at + 34))
