@@ -134,7 +134,7 @@ def test_command_lines_that_are_understood_run_or_refuse_too(pair: Pair, tmp_pat
             for at in range(2 * chance.randrange(1, 4))
         )
         words = argv.command_line(data)
-        if not argv.understand(words).reached:
+        if not argv.understand(words).reached or words[0] == "matrix":  # which starts ssh
             continue
         tried += 1
         before = sent(a.pid)
