@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,11 @@ from mcastctl.model.pacing import (
     DEBT_NS,
     GROUP_NS,
     HASTE,
+    IN_ALL,
+    OF_SOURCE,
     Pacer,
     SendTimes,
     SourceLimit,
-    TokenBucket,
 )
 
 MS = 1_000_000
@@ -119,22 +121,28 @@ def test_a_rate_is_what_came_after_the_first_over_the_time_since() -> None:
     assert times.per_s() == pytest.approx(4 / 5)  # the last burst took no time yet
 
 
-def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
-    bucket = TokenBucket(10, 5, 0)
-    assert [bucket.take(0) for _ in range(7)] == [True] * 5 + [False] * 2
-    assert not bucket.take(99 * MS)
-    assert bucket.take(100 * MS)
-    assert not bucket.take(100 * MS)
-    assert [bucket.take(100 * SECOND) for _ in range(7)] == [True] * 5 + [False] * 2
+def test_a_source_gets_its_burst_and_then_its_rate() -> None:
+    limit = SourceLimit(1000, 5)
+
+    def take(now: int) -> bool:
+        return limit.refusal("a", now) is None
+
+    assert [take(0) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert not take(199 * MS)
+    assert take(200 * MS)
+    assert not take(200 * MS)
+    assert [take(100 * SECOND) for _ in range(7)] == [True] * 5 + [False] * 2
 
 
-@given(st.lists(st.integers(0, 200 * MS), max_size=200))
-def test_a_bucket_never_gives_more_than_burst_and_rate(gaps: list[int]) -> None:
-    bucket, now, given_out = TokenBucket(20, 3, 0), 0, 0
-    for gap in gaps:
+@given(st.lists(st.tuples(st.integers(0, 200 * MS), st.integers(0, 3)), max_size=200))
+def test_nobody_gets_more_than_burst_and_rate(asked: list[tuple[int, int]]) -> None:
+    limit, now, given_out = SourceLimit(20, 8, keep=3), 0, Counter[str]()
+    for gap, who in asked:
         now += gap
-        given_out += bucket.take(now)
-        assert given_out <= 3 + now * 20 / SECOND + 1e-6
+        given_out[str(who)] += limit.refusal(str(who), now) is None
+        assert given_out.total() <= 20 + now * 20 / SECOND + 1e-6
+        if len(given_out) <= 3:  # nobody was forgotten
+            assert max(given_out.values()) <= 8 + now * 8 / SECOND + 1e-6
 
 
 def flood(limit: SourceLimit, sources: list[str], seconds: int) -> dict[str, int]:
@@ -142,47 +150,49 @@ def flood(limit: SourceLimit, sources: list[str], seconds: int) -> dict[str, int
     answered = dict.fromkeys(sources, 0)
     for now in range(0, seconds * SECOND, MS):
         for source in sources:
-            answered[source] += limit.take(source, now)
+            answered[source] += limit.refusal(source, now) is None
     return answered
 
 
 def test_one_flooding_source_gets_its_own_share_and_no_more() -> None:
-    answered = flood(SourceLimit(1000, 10, 0), ["a"], 10)
+    answered = flood(SourceLimit(1000, 10), ["a"], 10)
     assert answered["a"] == pytest.approx(10 + 10 * 10, abs=2)
 
 
 def test_a_flooding_source_does_not_take_what_belongs_to_others() -> None:
-    limit = SourceLimit(100, 10, 0)
-    for now in range(0, SECOND, MS):
-        limit.take("flood", now)
-    assert limit.take("calm", SECOND)
+    limit = SourceLimit(100, 10)
+    refused = [limit.refusal("flood", now) for now in range(0, SECOND, MS)]
+    assert set(refused) == {None, OF_SOURCE}
+    assert limit.refusal("calm", SECOND) is None
 
 
 def test_many_sources_together_stay_below_the_whole() -> None:
-    answered = flood(SourceLimit(50, 10, 0), [str(number) for number in range(100)], 5)
+    limit = SourceLimit(50, 10)
+    answered = flood(limit, [str(number) for number in range(100)], 5)
     assert 0.9 * (50 + 5 * 50) < sum(answered.values()) <= 50 + 5 * 50
+    assert limit.refusal("new", 5 * SECOND - MS) == IN_ALL
 
 
 def test_ever_new_sources_stay_below_the_whole_and_fill_no_memory() -> None:
-    limit = SourceLimit(100, 10, 0, keep=16)
-    answered = sum(limit.take(str(now), now) for now in range(0, SECOND, MS // 10))
+    limit = SourceLimit(100, 10, keep=16)
+    moments = range(0, SECOND, MS // 10)
+    answered = sum(limit.refusal(str(now), now) is None for now in moments)
     assert answered == pytest.approx(100 + 100, abs=2)
-    assert len(limit._sources) == 16
+    assert len(limit._sources) <= 16
 
 
-def test_the_source_longest_silent_is_forgotten_first() -> None:
-    limit = SourceLimit(1000, 1, 0, keep=2)
-    assert [limit.take("a", 0) for _ in range(2)] == [True, False]
-    limit.take("b", 0)
-    limit.take("a", 0)
-    limit.take("c", 0)  # b makes room, a was heard since
-    assert not limit.take("a", 0)
+def test_who_had_most_is_not_forgotten_for_ever_new_ones() -> None:
+    limit = SourceLimit(1000, 10, keep=8)
+    assert sum(limit.refusal("greedy", 0) is None for _ in range(20)) == 10
+    for number in range(100):
+        assert limit.refusal(f"new {number}", number) is None
+    assert limit.refusal("greedy", 100) == OF_SOURCE
 
 
 def test_less_than_one_a_second_is_a_rate_too() -> None:
-    slow = flood(SourceLimit(1000, 0.25, 0), ["a"], 8)
+    slow = flood(SourceLimit(1000, 0.25), ["a"], 8)
     assert slow["a"] == pytest.approx(1 + 0.25 * 8, abs=1)
-    whole = flood(SourceLimit(0.5, 100, 0), ["a", "b"], 8)
+    whole = flood(SourceLimit(0.5, 100), ["a", "b"], 8)
     assert sum(whole.values()) == pytest.approx(1 + 0.5 * 8, abs=1)
 
 

@@ -77,3 +77,12 @@ def test_every_shell_command_names_real_options(here: Place) -> None:
         for word in words[1:]:
             if re.fullmatch(r"--?[A-Za-z][a-z-]*", word):
                 assert re.search(rf"(^|[ ,]){re.escape(word)}\b", page, re.MULTILINE), word
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    rows = README.partition("## Promises")[2].partition("\n\n- ")[0]
+    named = re.findall(r"`(tests/[a-z_/]+\.py)(?:::(\w+))?`", rows)
+    assert len(named) >= 12
+    for path, name in named:
+        source = (Path(__file__).parent.parent / path).read_text()
+        assert f"def {name}(" in source if name else source

@@ -37,6 +37,16 @@ mcastctl echo 239.1.1.1:5004 --text "$(hostname)" -i eth0 -i eth1
     help="Answer with the output of CMD (payload on stdin).",
 )
 @click.option("--any", "answer_any", is_flag=True, help="Answer any datagram to the group.")
+@click.option(
+    "--rate",
+    type=p.RATE,
+    help="Most answers a second: 40k; 1k with --text and --exec, and to plain ones (--any).",
+)
+@click.option(
+    "--rate-per-source",
+    type=p.RATE,
+    help="The same to one source: 20k; 100 with --text and --exec; 10 to plain ones.",
+)
 @options.limits
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")
 @options.iface("Interface to join on; repeat for several.")
@@ -64,6 +74,8 @@ def command(**given: Any) -> int:
         argv=options.exec_argv(given["exec_command"]),
         answer_any=given["answer_any"],
         trace=name in ("json", "jsonl") or given["verbose"] > 0,
+        rate=given["rate"],
+        rate_per_source=given["rate_per_source"],
     )
     limits = Limits(
         time.monotonic_ns(),

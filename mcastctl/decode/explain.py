@@ -42,4 +42,7 @@ class Explainer:
     def summary(self, packets: int, elapsed_s: float) -> dict[str, object]:
         """Return the counters that end a run of `packets` frames."""
         counted = totals(packets, self.bytes, elapsed_s, self.watch)
-        return counted | {"malformed": self.decoder.malformed}
+        counted["malformed"] = self.decoder.malformed
+        if self._commentary is not None:
+            counted["forgotten"] = self._commentary.forgotten
+        return counted

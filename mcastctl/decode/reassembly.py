@@ -28,7 +28,9 @@ class Reassembly:
         if abs(now_ns - began_ns) > _TIMEOUT_NS:
             began_ns, parts = now_ns, {}
         self._waiting[key] = (began_ns, parts)
-        if len(parts) < _MAX_FRAGMENTS:
+        # Those of a true packet do not overlap: together they are no longer than it.
+        size = sum(len(part.payload) for part in parts.values())
+        if len(parts) < _MAX_FRAGMENTS and size + len(packet.payload) <= _MAX_SIZE:
             parts[packet.offset] = packet
         whole = _joined(parts)
         if whole is not None:

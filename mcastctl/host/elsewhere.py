@@ -236,7 +236,7 @@ def windows_route(text: str) -> dict[str, Any]:
     """Return interface, next hop, source and prefix of `Find-NetRoute ... | ConvertTo-Json`."""
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     objects = told if isinstance(told, list) else [told]
     merged: dict[str, Any] = {}

@@ -72,10 +72,39 @@ def parse(text: str) -> Ruleset:
     """Return the rules of `nft -j list ruleset`; what is no such text is an empty ruleset."""
     try:
         objects = json.loads(text)["nftables"]
-        chains = {_chain_key(one["chain"]): one["chain"] for one in objects if "chain" in one}
-        rules = [one["rule"] for one in objects if "rule" in one]
-    except (ValueError, KeyError, TypeError):
+        found = [one for one in objects if isinstance(one, dict)]
+        return _ruleset(
+            [one["chain"] for one in found if _is_chain(one.get("chain"))],
+            [one["rule"] for one in found if _is_rule(one.get("rule"))],
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Ruleset((), (), "the answer of nft could not be read")
+
+
+def _is_chain(one: Any) -> bool:
+    """Tell whether an object has what places a chain, in the form that nft gives it."""
+    if not _is_placed(one, "name"):
+        return False
+    devices = one.get("dev", [])
+    listed = devices if isinstance(devices, list) else [devices]
+    return all(isinstance(name, str) for name in [one.get("hook", ""), *listed])
+
+
+def _is_rule(one: Any) -> bool:
+    """Tell the same of a rule and its expressions."""
+    if not _is_placed(one, "chain"):
+        return False
+    expressions = one.get("expr")
+    return isinstance(expressions, list) and all(isinstance(each, dict) for each in expressions)
+
+
+def _is_placed(one: Any, name: str) -> bool:
+    words = ("family", "table", name)
+    return isinstance(one, dict) and all(isinstance(one.get(word), str) for word in words)
+
+
+def _ruleset(listed: list[Any], rules: list[Any]) -> Ruleset:
+    chains = {_chain_key(one): one for one in listed}
     places = _places(chains, rules)
     dropping, rewriting = [], []
     for one in rules:
@@ -156,12 +185,12 @@ def in_words(expression: Mapping[str, Any]) -> str:
     match = expression.get("match")
     if not isinstance(match, dict):
         return " ".join(expression)
-    sign = {"==": "", "in": ""}.get(match.get("op", ""), f"{match.get('op')} ")
+    sign = {"==": "", "in": ""}.get(str(match.get("op", "")), f"{match.get('op')} ")
     return f"{_operand(match.get('left'))} {sign}{_operand(match.get('right'))}"
 
 
 def _operand(value: Any) -> str:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return " ".join(map(str, value)) if isinstance(value, list) else str(value)
     kind, inner = next(iter(value.items()))
     if kind == "payload" and isinstance(inner, dict) and "field" in inner:

@@ -13,9 +13,13 @@ NOT_A_REQUEST = "not-a-request"
 ANSWER = "answer"
 SERVICE_PORT = "service-port"
 PORT_ZERO = "port-0"
+WELL_KNOWN = "well-known-port"
 BAD_SOURCE = "bad-source"
-RATE = "rate"
-"""Reasons for silence, as counted in the summary."""
+"""Reasons for silence, as counted in the summary; beside them those of `pacing.SourceLimit`."""
+
+_FIRST_ASKING = 1024
+"""Below are ports that services answer from (RFC 6335 section 6): a datagram from echo, chargen or
+TFTP was forged, or is itself an answer."""
 
 
 def refusal(
@@ -26,8 +30,8 @@ def refusal(
     With `answer_any`, plain datagrams are answered too, but only those sent to the group: a
     plain unicast datagram may be somebody's answer.
     """
-    if datagram.sport == 0:
-        return PORT_ZERO
+    if datagram.sport < _FIRST_ASKING:
+        return WELL_KNOWN if datagram.sport else PORT_ZERO
     if datagram.sport in own_ports:
         return SERVICE_PORT  # our own datagram, another echo's, or made to look like one
     if not can_be_source(datagram.src):

@@ -1,6 +1,9 @@
 """MPEG-TS continuity counters to counts (ISO/IEC 13818-1 section 2.4.3.3)."""
 
-_MAX_PIDS = 256
+from mcastctl.model.room import OWN, Room
+
+MAX_PIDS = 256
+"""PIDs of a stream whose counters are watched; those of a stream without room are not."""
 
 
 class Continuity:
@@ -10,9 +13,11 @@ class Continuity:
     loss of up to 15.
     """
 
-    __slots__ = ("_last", "duplicates", "lost", "unique")
+    __slots__ = ("_granted", "_last", "_room", "duplicates", "lost", "unique")
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = Room(MAX_PIDS) if room is None else room
+        self._granted = OWN
         self.unique = 0
         self.lost = 0
         self.duplicates = 0
@@ -28,7 +33,7 @@ class Continuity:
             return
         for pid, counter, discontinuity in counters:
             last = self._last.get(pid)
-            if last is None and len(self._last) >= _MAX_PIDS:
+            if last is None and len(self._last) >= self._granted and not self._grow():
                 continue
             self._last[pid] = counter
             if counter == last and not discontinuity:
@@ -37,3 +42,16 @@ class Continuity:
             self.unique += 1
             if last is not None and not discontinuity:
                 self.lost += (counter - last - 1) & 0x0F
+
+    def _grow(self) -> bool:
+        """Get places for more PIDs."""
+        if self._granted >= MAX_PIDS or not self._room.take():
+            return False
+        self._granted += OWN
+        return True
+
+    def release(self) -> None:
+        """Forget the counters of all PIDs."""
+        self._room.left += self._granted - OWN
+        self._granted = OWN
+        self._last.clear()

@@ -34,10 +34,13 @@ class Querier(NamedTuple):
 
 
 class Commentary:
-    """What control messages have told so far, for each interface apart."""
+    """What control messages have told so far, for each interface apart.
+
+    `forgotten` counts the memberships, neighbours and masters that made room for others.
+    """
 
     def __init__(self) -> None:
-        self._queriers: dict[tuple[str, str], Querier] = {}
+        self.forgotten = 0
         self._known: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def update(self, packet: Packet) -> list[Event]:
@@ -55,12 +58,18 @@ class Commentary:
             return list(self._membership(packet))
         return [Event(f"{packet.proto}-{kind}", f"{packet.src}: {packet.info}")]
 
+    def _changes(self, key: tuple[Any, ...], said: str) -> bool:
+        """Tell whether something else was said before, or nothing; of long lists a hash is kept."""
+        value = hash(said)
+        return bool(self._remember(key, value) != value)
+
     def _remember(self, key: tuple[Any, ...], value: Any) -> Any:
         """Store a value; return the one before, None at first."""
         before = self._known.pop(key, None)
         self._known[key] = value
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
+            self.forgotten += 1
         return before
 
     def _forget(self, key: tuple[Any, ...]) -> Any:
@@ -77,8 +86,8 @@ class Commentary:
             sources = "".join(f"{source}@{group} " for source in fields.get("sources", ()))
             yield Event("query", f"{packet.src} asks who wants {sources or group} ({name}{within})")
             return
-        place = (packet.iface, packet.proto)
-        before = self._queriers.get(place)
+        place = ("querier", packet.iface, packet.proto)
+        before: Querier | None = self._known.get(place)
         interval = fields.get("query_interval_s")
         every = f", every {interval} s" if interval else ""
         now = Querier(str(packet.src), version, packet.ts_ns)
@@ -96,7 +105,7 @@ class Commentary:
             now = now._replace(measured=True)
         else:
             now = now._replace(measured=True)
-        self._queriers[place] = now
+        self._remember(place, now)
 
     def _election(self, before: Querier, packet: Packet, words: str) -> Iterator[Event]:
         """Tell of a second querier: the lower address wins (RFC 9776 section 6.6.2)."""
@@ -127,19 +136,18 @@ class Commentary:
         listed = " ".join(sources)
         said = f"({name[0]})"
         if mode == "allow" or (mode in ("is_in", "to_in") and sources):
-            before = self._known.get(key)
-            if self._remember(key, f"{mode} {listed}") != f"{mode} {listed}" or before is None:
+            if self._changes(key, f"{mode} {listed}"):
                 wanted = " ".join(f"{source}@{group}" for source in sources)
                 yield Event("join", f"{packet.src} joins {wanted} {said}")
         elif mode == "block":
-            if self._remember(key, f"block {listed}") != f"block {listed}":
+            if self._changes(key, f"block {listed}"):
                 yield Event("leave", f"{packet.src} wants no more {listed}@{group} {said}")
         elif mode == "to_in":
-            if self._remember(key, "left") != "left":  # reports come twice (RFC 9776 section 4.1)
+            if self._changes(key, "left"):  # reports come twice (RFC 9776 section 4.1)
                 yield Event("leave", f"{packet.src} leaves {group} {said}")
         elif mode in ("is_ex", "to_ex"):
             without = f" without {listed}" if sources else ""
-            if self._remember(key, f"ex {listed}") != f"ex {listed}":
+            if self._changes(key, f"ex {listed}"):
                 yield Event("join", f"{packet.src} joins {group}{without} {said}")
 
     def _pim(self, packet: Packet) -> Iterator[Event]:
@@ -152,7 +160,7 @@ class Commentary:
                     for one in entry.get(verb, ()):
                         source = "*" if "W" in one["flags"] else one["source"]
                         pair = (source, entry["group"])
-                        if self._remember(("pim", packet.iface, packet.src, *pair), verb) != verb:
+                        if self._changes(("pim", packet.iface, packet.src, *pair), verb):
                             yield Event(
                                 code,
                                 f"{packet.src} {verb} ({source}, {entry['group']}) "
@@ -160,7 +168,7 @@ class Commentary:
                             )
         else:
             key = ("said", packet.iface, packet.src, fields["type"])
-            if self._remember(key, packet.info) != packet.info:
+            if self._changes(key, packet.info):
                 yield Event(f"pim-{fields['type']}", f"{packet.src}: {packet.info}")
 
     def _hello(self, packet: Packet) -> Iterator[Event]:

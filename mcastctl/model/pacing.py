@@ -1,7 +1,5 @@
 """When to send next, and how many answers are enough. Time is a parameter everywhere."""
 
-from collections import OrderedDict
-
 DEBT_NS = 100_000_000
 """How much lateness is made up. Timers oversleep and other programs take the processor; what is
 asked for is a mean rate. A pause ends in no burst, for HASTE limits how fast it is made up."""
@@ -77,45 +75,41 @@ class SendTimes:
         return (self._number - self._latest) * 1e9 / span if span else None
 
 
-class TokenBucket:
-    """At most `rate` per second, `burst` at once."""
-
-    __slots__ = ("_at_ns", "_tokens", "burst", "rate")
-
-    def __init__(self, rate: float, burst: float, now_ns: int) -> None:
-        self.rate = rate
-        self.burst = burst
-        self._tokens = burst
-        self._at_ns = now_ns
-
-    def take(self, now_ns: int) -> bool:
-        """Take one token if there is one."""
-        earned = (now_ns - self._at_ns) * self.rate / 1e9
-        self._tokens = min(self.burst, self._tokens + earned)
-        self._at_ns = now_ns
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+OF_SOURCE, IN_ALL = "rate", "rate-total"
+"""Which limit is reached: that of one source, or that of all together."""
 
 
 class SourceLimit:
-    """A global bucket and one per source; the source longest silent is forgotten first."""
+    """At most `rate` per second in all and `per_source` to each, with a second's worth at once.
 
-    def __init__(self, rate: float, per_source: float, now_ns: int, keep: int = 4096) -> None:
-        self._all = TokenBucket(rate, max(rate, 1), now_ns)
-        self._per_source = per_source
+    Kept is when each source will have paid for what it got (the generic cell rate algorithm of
+    ITU-T I.371): who owes nothing needs no entry. When more owe than `keep`, the debts that end
+    soonest are forgiven: those of ever new sources, not those of who asks for much.
+    """
+
+    def __init__(self, rate: float, per_source: float, keep: int = 4096) -> None:
+        self._each_ns, self._total_ns = 1e9 / per_source, 1e9 / rate
+        self._ahead_ns = max(1e9 - self._each_ns, 0.0)
+        self._total_ahead_ns = max(1e9 - self._total_ns, 0.0)
         self._keep = keep
-        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._paid_ns = 0.0
+        self._sources: dict[str, float] = {}
 
-    def take(self, source: str, now_ns: int) -> bool:
-        """Tell whether `source` may have one more answer now."""
-        bucket = self._sources.get(source)
-        if bucket is None:
-            bucket = TokenBucket(self._per_source, max(self._per_source, 1), now_ns)
-            self._sources[source] = bucket
-            if len(self._sources) > self._keep:
-                self._sources.popitem(last=False)
-        else:
-            self._sources.move_to_end(source)
-        return bucket.take(now_ns) and self._all.take(now_ns)
+    def refusal(self, source: str, now_ns: int) -> str | None:
+        """Return None when `source` may have one more now, else which limit forbids it."""
+        paid_ns = self._sources.get(source, 0.0)
+        if paid_ns > now_ns + self._ahead_ns:
+            return OF_SOURCE
+        if self._paid_ns > now_ns + self._total_ahead_ns:
+            return IN_ALL
+        if not paid_ns and len(self._sources) >= self._keep:
+            self._forget(now_ns)
+        self._sources[source] = max(paid_ns, now_ns) + self._each_ns
+        self._paid_ns = max(self._paid_ns, now_ns) + self._total_ns
+        return None
+
+    def _forget(self, now_ns: int) -> None:
+        """Keep the greatest debts, half as many as there is room for."""
+        owing = [one for one in self._sources.items() if one[1] > now_ns]
+        owing.sort(key=lambda one: one[1], reverse=True)
+        self._sources = dict(owing[: self._keep // 2])

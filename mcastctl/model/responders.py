@@ -6,8 +6,29 @@ from collections.abc import Iterable
 MULTICAST, UNICAST = "multicast", "unicast"
 MAX_RESPONDERS = 1024
 """Responders kept apart; answers of further ones are counted only."""
-WINDOW = 1024
-"""Sequence numbers remembered per responder to tell duplicates."""
+WINDOW = 4096
+"""Requests remembered per responder to tell duplicates, a bit each."""
+
+
+class Answered:
+    """Which of the last WINDOW numbers were answered."""
+
+    __slots__ = ("_bits", "_top")
+
+    def __init__(self) -> None:
+        self._bits, self._top = 0, -1
+
+    def add(self, number: int) -> bool:
+        """Note an answer; tell whether it is the first. Those out of the window are not."""
+        ahead = number - self._top
+        if ahead > 0:
+            self._bits = (self._bits << min(ahead, WINDOW) | 1) & (1 << WINDOW) - 1
+            self._top = number
+            return True
+        bit = 1 << -ahead if ahead > -WINDOW else 0
+        first = bool(bit) and not self._bits & bit
+        self._bits |= bit
+        return first
 
 
 class Leg:
@@ -18,7 +39,8 @@ class Leg:
     """
 
     __slots__ = (
-        "_recent",
+        "_requests",
+        "_rounds",
         "_rtt_max",
         "_rtt_min",
         "_rtt_squares",
@@ -36,29 +58,25 @@ class Leg:
         self.last_sent: int | None = first_seq
         self.received = self.duplicates = self.unreachable = 0
         self.hops: int | None = None
-        self._recent: dict[int, set[int]] = {}
+        self._requests, self._rounds = Answered(), Answered()
         self._rtt_min = self._rtt_max = self._rtt_sum = self._rtt_squares = 0.0
 
     def sent(self, seq: int) -> None:
         """Note that request `seq` went out."""
         self.last_sent = seq
 
-    def answered(self, seq: int, rtt_ns: int, hops: int | None, sent_ns: int = 0) -> bool:
+    def answered(self, seq: int, rtt_ns: int, hops: int | None, request: int | None = None) -> bool:
         """Account for an answer; tell whether it is the first to this request.
 
-        `sent_ns` tells apart the requests of one round to several groups or by several
-        interfaces: a round counts as answered once, and only a second answer to the same
-        request is a duplicate.
+        `request` counts the requests of all rounds, which may go to several groups or by several
+        interfaces: a round is answered once, and only a second answer to the same request is a
+        duplicate.
         """
-        answered = self._recent.get(seq)
-        if answered is not None:
-            again = sent_ns in answered
-            self.duplicates += again
-            answered.add(sent_ns)
-            return not again
-        self._recent[seq] = {sent_ns}
-        if len(self._recent) > WINDOW:
-            del self._recent[next(iter(self._recent))]
+        if not self._requests.add(seq if request is None else request):
+            self.duplicates += 1
+            return False
+        if not self._rounds.add(seq):
+            return True
         if self.first_seq is None or seq < self.first_seq:
             self.first_seq = seq
         self.last_sent = max(seq, self.last_sent if self.last_sent is not None else seq)

@@ -6,6 +6,8 @@ bounded: the oldest gaps are forgotten (their numbers stay lost).
 
 from bisect import bisect_right
 
+from mcastctl.model.room import OWN, Room
+
 NEW, LATE, DUPLICATE, STRAY = "new", "late", "duplicate", "stray"
 
 MAX_RANGES = 4096
@@ -24,14 +26,17 @@ class SequenceTracker:
     """Exact counters for one stream of `bits`-wide sequence numbers.
 
     `unique + duplicates + strays` is the number of updates; without restarts
-    `unique + lost` is the span from `first` to `highest`.
+    `unique + lost` is the span from `first` to `highest`. `room` is where many streams find
+    places for their gaps; `release` gives them back.
     """
 
     __slots__ = (
         "_floor",
+        "_granted",
         "_half",
         "_mask",
         "_reach",
+        "_room",
         "_starts",
         "_stops",
         "_suspect",
@@ -45,7 +50,9 @@ class SequenceTracker:
         "unique",
     )
 
-    def __init__(self, bits: int = 64) -> None:
+    def __init__(self, bits: int = 64, room: Room | None = None) -> None:
+        self._room = Room(MAX_RANGES) if room is None else room
+        self._granted = OWN
         self._mask = (1 << bits) - 1
         self._half = 1 << (bits - 1)
         self._reach = MAX_LATE if bits < 64 else self._mask
@@ -137,8 +144,18 @@ class SequenceTracker:
         self._bound()
         return LATE
 
+    def release(self) -> None:
+        """Forget the open gaps: the numbers in them stay lost."""
+        self._room.left += self._granted - OWN
+        self._granted = OWN
+        self._starts.clear()
+        self._stops.clear()
+
     def _bound(self) -> None:
-        while len(self._starts) > MAX_RANGES:
+        while len(self._starts) > self._granted:
+            if self._granted < MAX_RANGES and self._room.take():
+                self._granted += OWN
+                continue
             self._floor = max(self._floor, self._stops.pop(0))
             del self._starts[0]
 
@@ -147,8 +164,7 @@ class SequenceTracker:
         if self._suspect == seq:
             self.restarts += 1
             self.strays -= 1
-            self._starts.clear()
-            self._stops.clear()
+            self.release()
             self.first = (seq - 1) & self._mask
             self._floor = -(1 << 64)
             self.highest = self.first + 1

@@ -4,16 +4,25 @@ from collections import OrderedDict
 
 from mcastctl.model.mark import NO_MARK, PLAIN, PROBE, RTCP, RTP, Mark
 from mcastctl.model.records import Datagram
+from mcastctl.model.room import Room
 from mcastctl.model.run import Heard, Run
 from mcastctl.model.stream import COUNTERS, Counters, StreamStats
 
 MAX_STREAMS = 4096
 """Streams kept apart; the quietest makes room for a new one and stays in the totals."""
 
+ESTABLISHED = 16
+"""Datagrams after which a stream is no newcomer any more. Ever new sources, mostly forged, make
+each other go; those established do while newcomers are few."""
+FEW_NEWCOMERS = MAX_STREAMS // 4
+PLACES = 32_768
+"""Open gaps and PIDs remembered of all streams together, beside the few that each may have."""
+
 MAX_SOURCES = 8
 """RTP sources on one flow that may still be waiting for their second header."""
 
 Flow = tuple[str, int, str, int]
+Key = tuple[Flow, str, int]
 _ZERO: Counters = (0, 0, 0, 0, 0)
 
 
@@ -21,7 +30,9 @@ class Statistics:
     """All streams heard in one run; `rtp` are the (group, port) known to carry RTP."""
 
     def __init__(self, *, rtp: frozenset[tuple[str, int]] = frozenset()) -> None:
-        self.streams: OrderedDict[tuple[Flow, str, int], StreamStats] = OrderedDict()
+        self.streams: OrderedDict[Key, StreamStats] = OrderedDict()
+        self._newcomers: OrderedDict[Key, None] = OrderedDict()
+        self._room = Room(PLACES)
         self.packets = self.bytes = self.evicted = self._interval_packets = 0
         self._evicted_counters = (0, 0, 0)
         self._verdicts: dict[Flow, list[StreamStats] | str] = {}
@@ -38,16 +49,29 @@ class Statistics:
         key = (flow, mark.kind, mark.ident)
         stream = self.streams.get(key)
         if stream is None:
-            stream = self.streams[key] = StreamStats(datagram, mark)
+            stream = self.streams[key] = StreamStats(datagram, mark, self._room)
+            self._newcomers[key] = None
             if mark.kind == RTP and flow[2:] not in self._rtp:
                 verdict = self._verdicts.setdefault(flow, [])
                 if isinstance(verdict, list):
                     verdict.append(stream)
-            self._bound()
+            if len(self.streams) > MAX_STREAMS:
+                self.evict()
         else:
-            self.streams.move_to_end(key)
+            self._refresh(key, stream)
         stream.update(datagram, mark)
         return mark
+
+    def _refresh(self, key: Key, stream: StreamStats) -> None:
+        """Note that a stream is not the quietest."""
+        self.streams.move_to_end(key)
+        if not stream.newcomer:
+            return
+        if stream.packets < ESTABLISHED:
+            self._newcomers.move_to_end(key)
+        else:
+            stream.newcomer = False
+            del self._newcomers[key]
 
     def account(self, heard: Heard) -> list[Heard]:
         """Account for a datagram or a run; return it as it turned out, in pieces if need be."""
@@ -80,7 +104,7 @@ class Statistics:
             return False
         self.packets += run.number
         self.bytes += run.number * first.length
-        self.streams.move_to_end(key)
+        self._refresh(key, stream)
         stream.extend(run)
         return True
 
@@ -100,32 +124,42 @@ class Statistics:
             believed = bool(same) and same[0].followed_by(mark)
             self._verdicts[flow] = RTP if believed else PLAIN
             for one in () if believed else verdict:
-                self.streams.pop((flow, RTP, one.ident), None)
+                if self.streams.pop((flow, RTP, one.ident), None) and one.newcomer:
+                    del self._newcomers[flow, RTP, one.ident]
                 one.forget_numbers()
                 self._rejoin((flow, PLAIN, 0), one)
         return NO_MARK if mark.kind == RTP and self._verdicts.get(flow) == PLAIN else mark
 
-    def _rejoin(self, key: tuple[Flow, str, int], chance: StreamStats) -> None:
+    def _rejoin(self, key: Key, chance: StreamStats) -> None:
         """Put a stream that turned out to have no numbers where its flow's others are."""
         earlier = self.streams.setdefault(key, chance)
-        if earlier is not chance:
+        if earlier is chance:
+            chance.newcomer = True
+            self._newcomers[key] = None
+        else:
             earlier.absorb(chance)
             told = _sum(self._reported.get(earlier, _ZERO), self._reported.pop(chance, _ZERO))
             self._reported[earlier] = told
 
-    def _bound(self) -> None:
-        while len(self.streams) > MAX_STREAMS:
-            (flow, _, _), gone = self.streams.popitem(last=False)
-            self.evicted += 1
-            self._verdicts.pop(flow, None)
-            moved = _difference(gone.counters(), self._reported.pop(gone, _ZERO))
-            self._unreported = _sum(self._unreported, moved)
-            lost, duplicates, reordered = self._evicted_counters
-            self._evicted_counters = (
-                lost + gone.lost,
-                duplicates + gone.duplicates,
-                reordered + gone.reordered,
-            )
+    def evict(self) -> None:
+        """Let the quietest stream go; what it counted stays in the totals."""
+        if len(self._newcomers) > FEW_NEWCOMERS:
+            key, _ = self._newcomers.popitem(last=False)
+            gone = self.streams.pop(key)
+        else:
+            key, gone = self.streams.popitem(last=False)
+            self._newcomers.pop(key, None)
+        gone.release()
+        self.evicted += 1
+        self._verdicts.pop(key[0], None)
+        moved = _difference(gone.counters(), self._reported.pop(gone, _ZERO))
+        self._unreported = _sum(self._unreported, moved)
+        lost, duplicates, reordered = self._evicted_counters
+        self._evicted_counters = (
+            lost + gone.lost,
+            duplicates + gone.duplicates,
+            reordered + gone.reordered,
+        )
 
     def total(self, name: str) -> int:
         """Return the sum of `lost`, `duplicates` or `reordered` over all streams."""

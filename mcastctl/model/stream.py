@@ -4,6 +4,7 @@ from mcastctl.model.continuity import Continuity
 from mcastctl.model.jitter import MEMORY, Jitter, RtpClock
 from mcastctl.model.mark import MPEGTS, PLAIN, PROBE, RTP, UNNUMBERED, Mark
 from mcastctl.model.records import Datagram
+from mcastctl.model.room import Room
 from mcastctl.model.run import Run
 from mcastctl.model.sequence import DUPLICATE, SequenceTracker
 
@@ -13,7 +14,7 @@ _CHANCE = 3000  # a second RTP header further away than this was no RTP (RFC 355
 
 
 class StreamStats:
-    """Counters of one stream."""
+    """Counters of one stream; `newcomer` is for who decides which streams to keep."""
 
     __slots__ = (
         "_clock",
@@ -29,13 +30,15 @@ class StreamStats:
         "kind",
         "last_ns",
         "max_gap_ns",
+        "newcomer",
         "packets",
         "sport",
         "src",
         "ttl",
     )
 
-    def __init__(self, datagram: Datagram, mark: Mark) -> None:
+    def __init__(self, datagram: Datagram, mark: Mark, room: Room | None = None) -> None:
+        self.newcomer = True
         self.src, self.sport = datagram.src, datagram.sport
         self.dst, self.dport = datagram.dst, datagram.dport
         self.iface, self.ttl = datagram.iface, datagram.ttl
@@ -43,8 +46,8 @@ class StreamStats:
         self.packets = self.bytes = self.max_gap_ns = 0
         self.first_ns = self.last_ns = datagram.ts_ns
         self.jitter = Jitter()
-        self._sequence = SequenceTracker(16 if mark.kind == RTP else 64)
-        self._continuity = Continuity()
+        self._sequence = SequenceTracker(16 if mark.kind == RTP else 64, room)
+        self._continuity = Continuity(room)
         self._clock = RtpClock(mark.rate)
 
     def update(self, datagram: Datagram, mark: Mark) -> None:
@@ -104,7 +107,13 @@ class StreamStats:
     def forget_numbers(self) -> None:
         """Go on as a stream without numbers."""
         self.kind, self.ident = PLAIN, 0
+        self.release()
         self._sequence = SequenceTracker()
+
+    def release(self) -> None:
+        """Give back what is remembered of numbers; what was counted stays."""
+        self._sequence.release()
+        self._continuity.release()
 
     def absorb(self, other: "StreamStats") -> None:
         """Take over the counts of a stream without numbers that came after this one."""

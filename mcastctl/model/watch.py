@@ -63,7 +63,17 @@ class Watch:
             b"",
             packet.mark,
         )
+        known = len(statistics.streams)
         statistics.update(datagram)
+        if len(statistics.streams) > known:
+            self._bound()
+
+    def _bound(self) -> None:
+        """Keep as many streams in all places together as in one."""
+        if len(self._places) > 1:
+            places = self._places.values()
+            if sum(len(one.streams) for one in places) > MAX_STREAMS:
+                max(places, key=lambda one: len(one.streams)).evict()
 
     def rows(self) -> Iterator[Row]:
         """Yield the streams in the order they last spoke."""

@@ -5,6 +5,7 @@ one by one. Both say the same, the runs without a Python object for each datagra
 """
 
 import _socket as socket
+import itertools
 import struct
 import sys
 import time
@@ -40,8 +41,8 @@ _WHOLE_SIZE = 65536 + 320
 _FEWEST = 16
 """Fewer are quicker told one by one."""
 _DETAIL_NS = 250_000_000
-_KNOWN = 4096
-"""Flows remembered; more than that come only from forged addresses."""
+_KNOWN = 2048
+"""Flows remembered by all together; more than that come only from forged addresses."""
 _STAMP_SIZE = 32
 _STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestampns or 0)
 """Size and head of the time stamp's message; it comes first (net/ipv4/udp.c: udp_recvmsg)."""
@@ -60,6 +61,15 @@ Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
 def _inbox(whole: bool) -> Inbox:
     """Return the one buffer of its kind: nothing of a read stays in it."""
     return Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
+
+
+@cache
+def _flows() -> dict[bytes, Flow | None]:
+    """Return the flows of all intakes, under the number of their own."""
+    return {}
+
+
+_numbers = itertools.count()
 
 
 class Intake:
@@ -88,7 +98,8 @@ class Intake:
         self._longs = [payloads.cast("Q")[place :: size // 8] for place in range(4)]
         self._seconds = controls.cast("q")[2 :: control // 8]
         self._nanoseconds = controls.cast("q")[3 :: control // 8]
-        self._flows: dict[bytes, Flow | None] = {}
+        self._flows = _flows()
+        self._own = next(_numbers).to_bytes(4)
         self._base_ns = 0
         self._times = array("q")
         self._detail_ns = 0
@@ -254,12 +265,13 @@ class Intake:
         name = self._inbox.names[place * Inbox.NAME :][: Inbox.NAME].tobytes()
         start = _STAMP_SIZE if self._stamped else 0
         untimed = self._inbox.controls[place * Inbox.CONTROL :][start:length].tobytes()
+        key = self._own + name + untimed
         try:
-            flow = self._flows[name + untimed]
+            flow = self._flows[key]
         except KeyError:
             if len(self._flows) >= _KNOWN:
                 self._flows.clear()
-            flow = self._flows[name + untimed] = self._flow(name, untimed)
+            flow = self._flows[key] = self._flow(name, untimed)
             self._detail_ns = 0  # what is new is looked at with all details
         if flow is None:
             return None

@@ -55,7 +55,7 @@ class Pinging:
         self._streams = {
             kind: int.from_bytes(os.urandom(8), "big") for kind in (MULTICAST, UNICAST)
         }
-        self._sent_at: dict[tuple[int, int], int] = {}
+        self._sent_at: dict[tuple[int, int], tuple[int, int]] = {}
         self._routes: dict[str, tuple[Sender, Target]] = {}
         self._fresh: list[str] = []
         self._told: set[int] = set()
@@ -97,8 +97,8 @@ class Pinging:
         self.rounds += 1
         if self._left is not None:
             self._left -= 1
-        for sender, target in self._pairs:
-            yield from self._request(MULTICAST, seq, self._ttl, sender, target)
+        for place, (sender, target) in enumerate(self._pairs):
+            yield from self._request(MULTICAST, seq, self._ttl, sender, target, place=place)
         self.responders.sent_multicast(seq)
         self._fresh.clear()
         for host in self._routes:
@@ -122,12 +122,12 @@ class Pinging:
             leg.sent(seq)
 
     def _request(
-        self, kind: str, seq: int, ttl: int, sender: Sender, target: Target
+        self, kind: str, seq: int, ttl: int, sender: Sender, target: Target, *, place: int = 0
     ) -> Generator[Notice, None, bool]:
-        """Send one request; return whether the kernel refused it."""
+        """Send one request, at its `place` in the round; return whether the kernel refused it."""
         stamp = time.time_ns()
         header = probe.Probe(probe.REQUEST, ttl, 0, self._streams[kind], seq, stamp)
-        self._sent_at[seq, stamp] = time.monotonic_ns()
+        self._sent_at[seq, stamp] = time.monotonic_ns(), seq * len(self._pairs) + place
         while len(self._sent_at) > _KEPT:
             del self._sent_at[next(iter(self._sent_at))]
         try:
@@ -147,9 +147,10 @@ class Pinging:
         if header is None or header.kind != probe.REPLY:
             return None
         kind = next((kind for kind, own in self._streams.items() if own == header.stream), None)
-        sent_ns = self._sent_at.get((header.seq, header.sent_ns))
-        if kind is None or sent_ns is None:
+        request = self._sent_at.get((header.seq, header.sent_ns))
+        if kind is None or request is None:
             return None
+        sent_ns, number = request
         responder = self.responders.find(datagram.src, datagram.sport)
         if responder is None:
             return None
@@ -160,7 +161,7 @@ class Pinging:
         hops = probe.hops(header.ttl, header.seen_ttl)
         said = datagram.payload[probe.MIN_SIZE :]
         self._reply_bytes += datagram.length
-        first = responder.legs[kind].answered(header.seq, rtt_ns, hops, header.sent_ns)
+        first = responder.legs[kind].answered(header.seq, rtt_ns, hops, number)
         return Reply(
             datagram.ts_ns,
             datagram.src,

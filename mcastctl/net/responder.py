@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SPIN_NS = 100_000
 """How long after a request the next is awaited without sleeping."""
+REQUEST_RATE, REQUEST_RATE_PER_SOURCE = 40_000.0, 20_000.0
+"""Answers per second to requests, as long as these: more than one asker with one request on the
+way can use, and `ping` needs a tenth of it at its fastest."""
 PLAIN_RATE, PLAIN_RATE_PER_SOURCE = 1000.0, 10.0
 """Answers per second to datagrams that are no requests of ours (--any)."""
 LONG_RATE, LONG_RATE_PER_SOURCE = 1000.0, 100.0
@@ -88,7 +91,8 @@ class Responding:
     """One run of `echo`: iterate `records`, then ask for `summary`.
 
     `said` is what to answer instead of the request's own bytes; `argv` runs for each
-    request and answers with its output. `trace` asks for a record of each answer.
+    request and answers with its output. `trace` asks for a record of each answer. `rate` and
+    `rate_per_source` are answers per second at most, None for the defaults above.
     """
 
     def __init__(
@@ -99,6 +103,8 @@ class Responding:
         argv: list[str] | None,
         answer_any: bool,
         trace: bool,
+        rate: float | None = None,
+        rate_per_source: float | None = None,
     ) -> None:
         self.statistics = Statistics()
         self.errors: dict[str, int] = {}
@@ -112,8 +118,14 @@ class Responding:
         self._most: int | None = None
         self._ports = frozenset(one.port for one in wanted)
         self._started_ns = time.monotonic_ns()
-        self._plain_limit = SourceLimit(PLAIN_RATE, PLAIN_RATE_PER_SOURCE, self._started_ns)
-        self._long_limit = SourceLimit(LONG_RATE, LONG_RATE_PER_SOURCE, self._started_ns)
+        self._plain_limit = SourceLimit(
+            rate or PLAIN_RATE, rate_per_source or PLAIN_RATE_PER_SOURCE
+        )
+        longer = said is not None or argv is not None
+        self._request_limit = SourceLimit(
+            rate or (LONG_RATE if longer else REQUEST_RATE),
+            rate_per_source or (LONG_RATE_PER_SOURCE if longer else REQUEST_RATE_PER_SOURCE),
+        )
         self._receivers: list[Receiver] = []
         self._doors: dict[tuple[int, int], Door] = {}
         self._answers: list[Datagram] = []
@@ -154,10 +166,10 @@ class Responding:
     def _respond(self, request: Datagram, arrival: Arrival) -> bool:
         header = probe.decode(request.payload)
         why = answering.refusal(request, header, self._ports, answer_any=self._answer_any)
-        limit = self._limit_for(header)
-        if why is None and limit is not None:
-            allowed = limit.take(request.src, time.monotonic_ns())
-            why = None if allowed else answering.RATE
+        if why is None:
+            asked = header is not None and header.kind == probe.REQUEST
+            limit = self._request_limit if asked else self._plain_limit
+            why = limit.refusal(request.src, time.monotonic_ns())
         if why is not None:
             self.ignored[why] = self.ignored.get(why, 0) + 1
             return False
@@ -166,12 +178,6 @@ class Responding:
         else:
             self._children.run(request, lambda said: self._send(request, arrival, header, said))
         return True
-
-    def _limit_for(self, header: probe.Probe | None) -> SourceLimit | None:
-        if header is None or header.kind != probe.REQUEST:
-            return self._plain_limit
-        own_words = self._said is not None or self._children is not None
-        return self._long_limit if own_words else None
 
     def _send(
         self, request: Datagram, arrival: Arrival, header: probe.Probe | None, said: bytes | None

@@ -15,6 +15,9 @@ from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import SockAddr
 
+_MOST_UNREACHABLE = 1024
+"""Hosts whose ICMP errors are counted; who forges errors may name any number."""
+
 
 class Egress(NamedTuple):
     """How datagrams leave: `source` and `source_port` None for the kernel's choice.
@@ -204,7 +207,8 @@ class Sender:
                 break  # EAGAIN: the queue is empty
             if ancillary.is_icmp_report(messages):
                 reported = True
-                self.unreachable[about[0]] = self.unreachable.get(about[0], 0) + 1
+                if about[0] in self.unreachable or len(self.unreachable) < _MOST_UNREACHABLE:
+                    self.unreachable[about[0]] = self.unreachable.get(about[0], 0) + 1
         return reported
 
     def receive(self) -> tuple[Datagram, ancillary.Arrival] | None:

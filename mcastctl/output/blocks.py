@@ -12,8 +12,8 @@ from collections.abc import Callable
 from mcastctl.model.address import packed_text
 from mcastctl.model.frame import ETHERNET, Block, Frame, frame_at
 
-MAX_FLOWS = 65_536
-"""Flow texts kept; beyond that all are forgotten and made anew."""
+MAX_FLOWS = 16_384
+"""Texts of flows kept of each kind; beyond that all are forgotten and made anew."""
 
 _Known = tuple[int, int, str | None]
 """Length field and frame length that a text holds for, and the text, None for no plain data."""
@@ -59,8 +59,9 @@ class FlowTexts:
         flow = key[:-2]
         head = self._heads[flow] if flow in self._heads else self._head(flow)
         text = f"{head}{length - 8}\n" if head and 8 <= length <= room else None
-        if len(known) >= MAX_FLOWS:
-            known.clear()
+        if len(self.known4) + len(self.known6) >= MAX_FLOWS:
+            self.known4.clear()
+            self.known6.clear()
         found = known[key] = (field, before + room, text)
         return found
 
@@ -142,16 +143,17 @@ class BlockText:
                 parts.append(_joined(last, line, values))
                 last = second
             add(us)
-            if kind == ipv4 and version == 0x45 and rest & mask == udp and captured >= 42:
+            if kind == ipv4 and version == 0x45 and rest & mask == udp and captured > 42:
                 known = get4(key) or flows.add4(key, size, _u16(data, at + 32))
-                if known[0] == size and known[1] <= length and known[2]:
+                # A damaged file may have more microseconds than a second has.
+                if known[0] == size and known[1] <= length and known[2] and us < 1_000_000:
                     add(known[2])
                     continue
-            elif kind == ipv6 and version >> 4 == 6 and captured >= 62:
+            elif kind == ipv6 and version >> 4 == 6 and captured > 62:
                 size, following, key = fields6(data, at)
                 if following == 17:
                     known = get6(key) or flows.add6(key, size, _u16(data, at + 34))
-                    if known[0] == size and known[1] <= length and known[2]:
+                    if known[0] == size and known[1] <= length and known[2] and us < 1_000_000:
                         add(known[2])
                         continue
             values.pop()

@@ -181,6 +181,10 @@ def captured(fields: summaries.Fields) -> list[str]:
         notes.append(f"{fields['written']} written")
     if fields.get("malformed"):
         notes.append(f"{fields['malformed']} malformed")
+    if fields.get("streams_evicted"):
+        notes.append(f"{fields['streams_evicted']} quiet streams left out to make room")
+    if fields.get("forgotten"):
+        notes.append(f"{fields['forgotten']} of who was heard forgotten to make room")
     if fields.get("kernel_drops"):
         notes.append(f"{fields['kernel_drops']} dropped by the kernel")
     return [", ".join(notes)]

@@ -27,6 +27,11 @@ def summary(fields: Fields) -> list[str]:
     lines = [_stream(stream) for stream in streams[:MOST]]
     if len(streams) > MOST:
         lines.append(f"and {counted(len(streams) - MOST, 'stream')} more; -j shows all")
+    if fields.get("streams_evicted"):
+        lines.append(
+            f"{counted(fields['streams_evicted'], 'quiet stream')} made room for others and are "
+            "only in the totals"
+        )
     for responder in fields.get("responders", ()):
         lines += _responder(responder)
     if "responders" in fields:
@@ -137,6 +142,8 @@ def _asked(fields: Fields) -> str:
     hosts = sum(1 for one in fields["responders"] if one["multicast"]["received"])
     asked = counted(fields["requests"], "time")
     line = f"asked {asked}, {counted(hosts, 'host')} answered"
+    if fields["responders_refused"]:
+        line += f"; {counted(fields['responders_refused'], 'answer')} of yet more hosts not counted"
     if fields["refused"]:
         line += f"; refused {fields['refused']} {_errors(fields['errors'])}"
     return line

@@ -1,0 +1,1 @@
+"""Inputs that nobody would send, for everything that reads any."""
