@@ -541,10 +541,18 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
     ("host.firewall_input", counters(IpExt_InMcastPkts=50, Ip_InDelivers=2)),
     (
         "host.firewall_prerouting",
-        counters(Ip_InReceives=50) | {"answers": {2: Answers(True, True, True)}},
+        counters(**{"Ip_InReceives": 50, "dev_eth0.rx_packets": 50})
+        | {"answers": {2: Answers(True, True, True)}},
     ),
     ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
     ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
+    ("rx.bound_wrong_port", counters(Udp_IgnoredMulti=50)),
+    ("rx.joined_wrong_iface", counters(**{"Ip_InReceives": 50, "dev_eth1.rx_packets": 50})),
+    (
+        "host.rp_filter",
+        counters(**{"TcpExt_IPReversePathFilter": 50, "dev_eth0.rx_packets": 50})
+        | {"reverse": None, "knobs": {2: Knobs(rp_filter=1)}},
+    ),
     ("net.not_on_wire", {}),
 ]
 

@@ -38,6 +38,7 @@ _SAMPLE_NS = 200_000_000
 _MOST_FRAMES = 2000
 _MOST_DECODED = 60_000
 """Frames looked at in all: enough for any verdict, and bounded in time."""
+_ORDINARY = "not looked at: only what anybody may see was asked for"
 
 
 class _Look(NamedTuple):
@@ -50,16 +51,18 @@ class _Look(NamedTuple):
     drops: dict[int, int]
 
 
-def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
+def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool = True) -> Facts:
     """Return the facts after watching for `watch_s` seconds, less if the loop is stopped.
 
-    Raises on systems whose kernels tell none of this.
+    Without `privileged` even root only looks at what anybody may see. Raises on systems whose
+    kernels tell none of this.
     """
     if sys.platform != "linux":
         raise elsewhere.refuse("diagnose")
-    first = _look(question)
-    watched = _watch(question, watch_s, loop)
-    last = _look(question)
+    read_rules = firewall.read if privileged else _no_rules
+    first = _look(read_rules())
+    watched = _watch(question, watch_s, loop, privileged=privileged)
+    last = _look(read_rules())
     joined = tuple(memberships.memberships())
     facts = Facts(
         question,
@@ -82,18 +85,21 @@ def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
     return _with_bridges(_with_routes(facts))
 
 
-def _look(question: Question) -> _Look:
+def _no_rules() -> firewall.Ruleset:
+    return firewall.Ruleset((), (), _ORDINARY)
+
+
+def _look(rules: firewall.Ruleset) -> _Look:
     dropped = {inode: one.drops for inode, one in sockets.bound().items()}
     routed: list[forwarding.Forwarded] = []
     with suppress(OSError):
         routed = forwarding.read()
     found = tuple(one for one in routed if isinstance(one, ForwardingEntry))
     sent = sum(one.packets_out for one in routed if isinstance(one, ForwardingInterface))
-    rules = firewall.read()
     return _Look(counters.read(), rules, found, sent, dropped)
 
 
-def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
+def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) -> dict[str, Any]:
     """Watch the wire, the drops and the queues; return these facts."""
     wire = Wire()
     told: dict[str, Any] = {}
@@ -103,13 +109,17 @@ def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
     deadline = start + int(watch_s * 1e9)
     with ExitStack() as stack:
         failing = stack.enter_context(Failing())
-        watch = stack.enter_context(drops.watch(question.group, question.port))
+        watch = drops.Watch()
+        watch.why_not = told["why_no_wire"] = _ORDINARY
         glance = None
-        try:
-            glance = stack.enter_context(Glance())
-            loop.watch(glance.fileno())
-        except SocketError as error:
-            told["why_no_wire"] = error.message
+        if privileged:
+            watch = stack.enter_context(drops.watch(question.group, question.port))
+            try:
+                glance = stack.enter_context(Glance())
+                loop.watch(glance.fileno())
+                told["why_no_wire"] = ""
+            except SocketError as error:
+                told["why_no_wire"] = error.message
         sample = 0
         decoded = 0
         while loop.stopped_by is None and (now := time.monotonic_ns()) < deadline:

@@ -7,9 +7,14 @@ from mcastctl.model.records import Finding
 from mcastctl.net.loop import Loop
 
 
-def run(question: Question, watch_s: float, loop: Loop) -> tuple[list[Finding], list[Station]]:
-    """Return the findings, the answer first, and for a receiver the stations of its path."""
-    facts = placed(collect.collect(question, watch_s, loop))
+def run(
+    question: Question, watch_s: float, loop: Loop, *, privileged: bool = True
+) -> tuple[list[Finding], list[Station]]:
+    """Return the findings, the answer first, and for a receiver the stations of its path.
+
+    Without `privileged` even root only looks at what anybody may see.
+    """
+    facts = placed(collect.collect(question, watch_s, loop, privileged=privileged))
     walked = path.stations(facts) if question.role == "receiver" else []
     return rules.diagnose(facts), walked
 

@@ -208,14 +208,15 @@ def silent(facts: Facts) -> Finding:
         evidence = [f"the wire could not be watched: {facts.why_no_wire}"]
     if facts.member_on(question.ifindex):
         evidence.append(f"{question.group} is joined on {name}")
-    evidence.append(
-        f"capture: {asked} {protocol} queries on {name}"
-        if asked
-        else f"no {protocol} query was heard on {name}: without a querier a switch forgets "
-        "members after some minutes"
-    )
+    if asked:
+        evidence.append(f"capture: {asked} {protocol} queries on {name}")
+    elif not facts.why_no_wire:
+        evidence.append(
+            f"no {protocol} query was heard on {name}: without a querier a switch forgets "
+            "members after some minutes"
+        )
     hint = "look at the sender, then at each switch and router on the way (--role sender, switch)"
-    if not asked:
+    if not asked and not facts.why_no_wire:
         hint += "; is there a querier? 'ip link set BRIDGE type bridge mcast_querier 1'"
     return error(
         "net.not_on_wire",
