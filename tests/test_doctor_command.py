@@ -148,3 +148,24 @@ def test_bad_questions(world: World, args: tuple[str, ...], said: str) -> None:
 def test_a_strange_source_may_be_asked_about(pair: Pair) -> None:
     ear(pair.b)
     assert answer(doctor(pair.b, f"255.255.255.255@{TARGET}", "-i", "b0")) == "net.not_on_wire"
+
+
+@pytest.mark.parametrize("way", ["prohibit 239.0.0.0/8", "blackhole 239.0.0.0/8"])
+def test_send_and_doctor_say_the_same(pair: Pair, way: str) -> None:
+    """Who is refused himself and who is looked at by the doctor read the same words."""
+    pair.a.ip(f"route add {way}")
+    ended = pair.a.mcastctl("send", TARGET, "x")
+    assert ended.returncode == 2
+    hint = ended.stderr.splitlines()[1].removeprefix("hint: ")
+    voice(pair.a, iface="")
+    found = doctor(pair.a, TARGET, "-i", "a0", "--role", "sender")
+    title, fix = found[0]["title"].partition(": sendto says ")[0], found[0]["hint"]
+    assert found[0]["id"] == "tx.route_prohibited"
+    assert hint.startswith(f"{title}: ")
+    for known, asked in (
+        ("dev a0", "dev IFACE"),
+        ("-i a0", "-i IFACE"),
+        (f"get {GROUP}", "get GROUP"),
+    ):
+        fix = fix.replace(known, asked)
+    assert hint.endswith(fix)

@@ -1,8 +1,10 @@
 """What is sent dies on this host's way out: packet filter, queue, control group, TTL 0."""
 
+import errno
+
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
-from mcastctl.doctor.rules.verdict import INFERRED, error, moved
+from mcastctl.doctor.rules.verdict import INFERRED, error, moved, refused
 from mcastctl.host.firewall import Rule as FilterRule
 from mcastctl.model.records import Finding
 
@@ -51,13 +53,8 @@ def _filtered(
             remedy(rule, accept),
             "host",
         )
-    return error(
-        "tx.firewall_output",
-        "the packet filter drops the datagrams on their way out: sendto says EPERM",
-        evidence,
-        remedy(rule, accept),
-        "host",
-    )
+    found = refused(errno.EPERM, facts, evidence)
+    return found if rule is None else found._replace(hint=remedy(rule, accept))
 
 
 def qdisc(facts: Facts) -> Finding | None:
@@ -66,17 +63,14 @@ def qdisc(facts: Facts) -> Finding | None:
     count = sum(facts.drops[one] for one in reasons if not one.control and one.ifindex == 0)
     if not count:
         return None
-    name = facts.name(facts.question.ifindex)
-    return error(
-        "tx.qdisc_drop",
-        f"the queueing discipline of {name} drops {count} datagrams; sendto reports success",
+    return refused(
+        errno.ENOBUFS,
+        facts,
         [
             f"kernel dropped {count} datagrams: {reasons[0].reason} @ {reasons[0].function}",
+            "sendto reports success unless IP_RECVERR (IPV6_RECVERR) is set",
             *moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards"),
         ],
-        f"tc -s qdisc show dev {name}: raise rate or limit, or remove it: tc qdisc del dev "
-        f"{name} root",
-        "host",
     )
 
 
