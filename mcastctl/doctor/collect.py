@@ -23,8 +23,10 @@ from mcastctl.host import (
     memberships,
     netlink,
     procnet,
+    programs,
     routes,
     sockets,
+    trafficcontrol,
 )
 from mcastctl.host.failing import Failing
 from mcastctl.host.sockets import BoundSocket
@@ -49,6 +51,7 @@ class _Look(NamedTuple):
     entries: tuple[ForwardingEntry, ...]
     forwarded: int
     drops: dict[int, int]
+    traffic: trafficcontrol.Control
 
 
 def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool = True) -> Facts:
@@ -77,12 +80,15 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
         entries_before=first.entries,
         forwarded_before=first.forwarded,
         drops_before=first.drops,
+        traffic=last.traffic,
+        traffic_before=first.traffic,
         memberships=joined,
         applications=_applications(question, joined),
         limits={key: value for key in _LIMITS if (value := knobs.limit(key)) is not None},
         bridge_netfilter=_bridge_netfilter(),
     )
-    return _with_bridges(_with_routes(facts))
+    facts = _with_bridges(_with_routes(facts))
+    return facts._replace(programs=_programs(facts)) if privileged else facts
 
 
 def _no_rules() -> firewall.Ruleset:
@@ -96,7 +102,7 @@ def _look(rules: firewall.Ruleset) -> _Look:
         routed = forwarding.read()
     found = tuple(one for one in routed if isinstance(one, ForwardingEntry))
     sent = sum(one.packets_out for one in routed if isinstance(one, ForwardingInterface))
-    return _Look(counters.read(), rules, found, sent, dropped)
+    return _Look(counters.read(), rules, found, sent, dropped, trafficcontrol.read())
 
 
 def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) -> dict[str, Any]:
@@ -266,6 +272,22 @@ def _with_bridges(facts: Facts) -> Facts:
             forwarding=knobs.mc_forwarding("all", facts.question.family),
         )
     return facts
+
+
+def _programs(facts: Facts) -> tuple[programs.Program, ...]:
+    """Return the BPF programs of the links, and of the control groups of those who may be meant."""
+    names = {index: link.name for index, link in facts.links.items()}
+    pids = (pid for one in facts.applications for pid, *_ in one.holders)
+    drivers = {
+        names[index]: one.program
+        for index, one in facts.details.items()
+        if one.program and index in names
+    }
+    return (
+        *programs.of_drivers(drivers),
+        *programs.on_interfaces(names),
+        *programs.of_processes(pids),
+    )
 
 
 def _bridge_netfilter() -> bool:

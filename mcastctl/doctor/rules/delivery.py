@@ -5,7 +5,7 @@ __udp_v6_is_mcast_sock, net/ipv4/igmp.c: ip_mc_sf_allow).
 """
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import membership
+from mcastctl.doctor.rules import membership, traffic
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.applications import Application
 from mcastctl.model.records import Finding
@@ -260,7 +260,11 @@ def refused(facts: Facts, evidence: list[str]) -> Finding | None:
         return error(
             "host.cgroup_bpf",
             f"a BPF program of its control group refuses what {who} should hear",
-            [*evidence, "the socket itself has no filter (SO_GET_FILTER = 0)"],
+            [
+                *evidence,
+                "the socket itself has no filter (SO_GET_FILTER = 0)",
+                *traffic.programs_of(facts, "cgroup ingress"),
+            ],
             f"systemd: IPAddressAllow={facts.question.group} in the unit, or remove "
             "IPAddressDeny; 'bpftool cgroup tree' lists the programs",
             "host",

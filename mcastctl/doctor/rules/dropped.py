@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import delivery, membership, packetfilter
+from mcastctl.doctor.rules import delivery, membership, packetfilter, traffic
 from mcastctl.doctor.rules.packetfilter import Packet
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.firewall import Rule
@@ -192,8 +192,8 @@ def traffic_control(facts: Facts, said: str) -> Finding:
     return error(
         "host.tc_drop",
         f"a traffic control program on the ingress of {name} drops the group",
-        [said, f"dev.{name}: the capture saw them before"],
-        f"tc filter show dev {name} ingress; 'bpftool net' lists tcx programs, tc does not",
+        [said, f"dev.{name}: the capture saw them before", *traffic.culprits(facts, "ingress")],
+        traffic.remedy(facts, "ingress"),
         "host",
     )
 

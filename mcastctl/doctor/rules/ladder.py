@@ -15,6 +15,7 @@ from mcastctl.doctor.rules import (
     network,
     packetfilter,
     sender,
+    traffic,
 )
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
@@ -286,7 +287,8 @@ def _early(facts: Facts) -> Finding | None:
     name = facts.name(facts.question.ifindex)
     if link.vanished(facts, name) < 4 * _ENOUGH or not _idle(facts):
         return None
-    if dropped.suspect(facts, "ingress") is None and not facts.why_no_rules:
+    known = traffic.suspects(facts, "ingress")
+    if known or (dropped.suspect(facts, "ingress") is None and not facts.why_no_rules):
         return dropped.traffic_control(facts, "counters: frames come in, IP counts none")._replace(
             certain=INFERRED
         )
@@ -319,6 +321,7 @@ _RULES: tuple[Rule, ...] = (
     _other_host,
     network.interface_local,
     network.link_local,
+    traffic.redirected,
     membership.missing,
     membership.filtered,
     _source_validation,

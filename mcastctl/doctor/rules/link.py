@@ -70,6 +70,7 @@ def xdp(facts: Facts) -> Finding | None:
     if not dropped and vanished(facts, name) < _ENOUGH:
         return None
     evidence = [f"link {name}: an XDP program is attached (IFLA_XDP)"] if attached else []
+    evidence += [str(one) for one in facts.programs if (one.hook, one.place) == ("xdp", name)]
     if dropped:
         evidence.append(f"kernel dropped {dropped} datagrams of the group in XDP")
     return error(

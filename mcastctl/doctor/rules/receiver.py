@@ -11,6 +11,7 @@ from mcastctl.doctor.rules import (
     packetfilter,
     router,
     sender,
+    traffic,
 )
 from mcastctl.doctor.rules.verdict import Rule, first, info, warning
 from mcastctl.model.records import Finding
@@ -20,6 +21,7 @@ _ARRIVED: tuple[Rule, ...] = (
     router.container,
     dropped.dominant,
     delivery.fragments,
+    traffic.redirected,
     membership.missing,
     membership.filtered,
     delivery.unmatched,

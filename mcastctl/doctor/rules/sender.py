@@ -200,6 +200,7 @@ _DROPPED: tuple[Rule, ...] = (
     egress.cgroup,
     egress.firewall,
     egress.qdisc,
+    egress.filtered,
     egress.ttl_zero,
     egress.unseen_egress,
     egress.unseen_output,
