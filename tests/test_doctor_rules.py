@@ -98,6 +98,12 @@ def rule(hook: str, family: str = "inet", text: str = "udp dport 5000 drop") -> 
     return {"dropping": (one,), "moved_rules": {one.key: 50}}
 
 
+def two_rules(*hooks: str) -> dict[str, Any]:
+    """A rule in each of several hooks; the first one counts."""
+    made = [rule(hook)["dropping"][0]._replace(chain=hook) for hook in hooks]
+    return {"dropping": tuple(made), "moved_rules": {made[0].key: 50}}
+
+
 _PORT = {"payload": {"protocol": "udp", "field": "dport"}}
 
 
@@ -655,11 +661,53 @@ def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:
         assert [ident for _, ident in found] == expected
 
 
-def test_the_next_cause_is_mentioned_behind_the_first() -> None:
-    facts = receiver(drops=drop("IP_RPFILTER"), **rule("input"))
-    first, second = rules.diagnose(facts)
-    assert (first.id, first.severity) == ("host.rp_filter", "error")
-    assert (second.id, second.severity) == ("host.firewall_input", "warning")
+SERIES: dict[str, tuple[list[str], Facts]] = {
+    "reverse path, firewall": (
+        ["host.rp_filter", "host.firewall_input"],
+        receiver(drops=drop("IP_RPFILTER"), **rule("input")),
+    ),
+    "two firewalls": (
+        ["host.firewall_prerouting", "host.firewall_input"],
+        receiver(drops=drop("NETFILTER_DROP"), **two_rules("prerouting", "input")),
+    ),
+    "excluded source, other port": (
+        ["rx.source_filter", "rx.bound_wrong_port"],
+        receiver(
+            drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core"),
+            memberships=member(mode="exclude", sources=(S4,)),
+            applications=(app(port=5001, joined=(Filter(2, G4, "exclude", (S4,)),)),),
+        ),
+    ),
+    "firewall, unicast address": (
+        ["host.firewall_input", "rx.bound_wrong_addr"],
+        receiver(drops=drop("NETFILTER_DROP"), applications=(app(local=ME4),), **rule("input")),
+    ),
+    "not joined, nothing on the wire": (
+        ["rx.not_joined", "net.not_on_wire"],
+        silent(memberships=(), applications=(app(joined=()),)),
+    ),
+    "checksum, then a full buffer": (
+        ["host.ip_checksum", "host.udp_checksum"],
+        receiver(drops=drop("UDP_CSUM") | drop("IP_CSUM")),
+    ),
+    "TTL, firewall": (
+        ["tx.ttl_too_low", "router.firewall_forward"],
+        router(flows=flow(ttl=1), **rule("forward")),
+    ),
+    "no way out, TTL": (
+        ["router.no_oif", "tx.ttl_too_low"],
+        router(flows=flow(ttl=1), entries=(ENTRY._replace(oifs=()),)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("expected", "facts"), SERIES.values(), ids=SERIES)
+def test_the_next_cause_is_mentioned_behind_the_first(expected: list[str], facts: Facts) -> None:
+    first, *later = rules.diagnose(facts)
+    assert [first.id, *(one.id for one in later)] == expected
+    assert first.severity == "error"
+    assert all(one.severity == "warning" for one in later)
+    assert all(one.title.startswith("behind that, ") for one in later)
 
 
 def test_what_else_may_keep_a_macvlan_silent() -> None:

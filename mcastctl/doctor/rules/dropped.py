@@ -5,7 +5,7 @@ The reason decides first, the function second; the facts word the cause. Reasons
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import delivery, membership, packetfilter, traffic
@@ -19,6 +19,17 @@ _STAGES = {"ingress": "host.firewall_ingress", "prerouting": "host.firewall_prer
 _STAGES |= {"input": "host.firewall_input"}
 
 
+_FREQUENT = 0.25
+"""Drops as many as this share of the most frequent ones may be the answer."""
+_WAY = (
+    *("OTHERHOST", "TC_INGRESS", "IP_CSUM", "IP_INHDR", "IPV6DISABLED"),
+    *("IP_INVALID_SOURCE", "IP_LOCALNET", "IP_LOCAL_SOURCE", "IP_RPFILTER", "NETFILTER_DROP"),
+    *("FRAG_REASM_TIMEOUT", "IP_INADDRERRORS", "NOT_SPECIFIED", "XFRM_POLICY", "SOCKET_RCVBUFF"),
+    *("SOCKET_FILTER", "UDP_CSUM"),
+)
+"""Reasons in the order of the path."""
+
+
 def here(facts: Facts) -> Counter[tuple[str, str]]:
     """Return what was dropped of the group on its way in, by (reason, function)."""
     found: Counter[tuple[str, str]] = Counter()
@@ -29,16 +40,29 @@ def here(facts: Facts) -> Counter[tuple[str, str]]:
 
 
 def dominant(facts: Facts) -> Finding | None:
-    """Return the cause that the most frequent drop stands for."""
-    for (reason, function), count in here(facts).most_common():
+    """Return the cause that the drops stand for, the first on the path of those that are many."""
+    return next(findings(facts), None)
+
+
+def findings(facts: Facts) -> Iterator[Finding]:
+    """Yield the causes that the drops stand for: frequent ones along the path, then the rest."""
+    counted = here(facts)
+    many = max(counted.values(), default=0) * _FREQUENT
+
+    def place(one: tuple[tuple[str, str], int]) -> tuple[int, int]:
+        (reason, _), count = one
+        if count < many:
+            return len(_WAY) + 1, -count
+        return _WAY.index(reason) if reason in _WAY else len(_WAY), -count
+
+    for (reason, function), count in sorted(counted.items(), key=place):
         explain = _REASONS.get(reason)
         if explain is None and reason == "NOT_SPECIFIED":
             explain = _by_function(function)
         said = f"kernel dropped {count} datagrams: {reason} @ {function}"
         found = explain(facts, said) if explain else None
         if found is not None:
-            return found
-    return None
+            yield found
 
 
 def _by_function(function: str) -> "Callable[[Facts, str], Finding | None] | None":

@@ -15,6 +15,7 @@ from mcastctl.doctor.rules import (
     network,
     packetfilter,
     sender,
+    series,
     traffic,
 )
 from mcastctl.doctor.rules.verdict import (
@@ -37,7 +38,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause as far as anybody may know it, and what root would add."""
     found = first(facts, _RULES)
     if found is not None:
-        return [found] if found.certain == PROVED else [found, what_root_adds(facts)]
+        known = [found, *series.behind(facts, found)]
+        return known if found.certain == PROVED else [*known, what_root_adds(facts)]
     return [_nothing_found(facts), what_root_adds(facts)]
 
 
@@ -228,6 +230,21 @@ def _other_port(facts: Facts) -> Finding | None:
     if ignored < _ENOUGH or not _idle(facts) or not delivery.hearing(facts):
         return None
     question = facts.question
+    member, source = facts.member_on(question.ifindex), next(iter(question.sources), None)
+    included = {one.source for one in member.filter if one.including} if member else set()
+    if member is not None and source and included and source not in included:
+        listed = ", ".join(sorted(included))
+        return error(
+            "rx.source_filter",
+            f"a socket takes {question.group} from {listed} only: {source} is kept out",
+            [
+                f"/proc/net/mcfilter: {member.iface} has sources included: {listed}",
+                *moved(facts, f"{head}IgnoredMulti", f"{head}InDatagrams"),
+            ],
+            f"join {source}@{question.group}",
+            "socket",
+            INFERRED,
+        )
     return error(
         "rx.bound_wrong_port",
         f"datagrams of joined groups arrive, but none for port {question.port}",
@@ -279,7 +296,8 @@ def _prerouting(facts: Facts) -> Finding | None:
     if facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets") < lost * 0.8:
         return None
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts")
-    return _firewall(facts, "prerouting", moved(facts, *counters), INFERRED)
+    said = [*moved(facts, *counters), "or they are of groups that nobody here has joined"]
+    return _firewall(facts, "prerouting", said, INFERRED)
 
 
 def _early(facts: Facts) -> Finding | None:

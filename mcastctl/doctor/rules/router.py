@@ -1,7 +1,7 @@
 """A multicast router: why a datagram that came in is not forwarded."""
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import dropped, network
+from mcastctl.doctor.rules import dropped, network, series
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, info, moved
 from mcastctl.model.forwarding import ForwardingEntry
@@ -14,7 +14,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause, none of severity error where the group is forwarded."""
     found = first(facts, _RULES)
     if found is not None:
-        return [found]
+        return [found, *series.after(facts, found, _WAY)]
     shown = [describe_entry(one) for one in _entries(facts)]
     return [info("ok", f"{facts.question.group} is forwarded", shown)]
 
@@ -275,3 +275,31 @@ _RULES: tuple[Rule, ...] = (
     _too_big,
     _nothing,
 )
+
+
+def _ttl_ahead(facts: Facts) -> Finding | None:
+    """tx.ttl_too_low before there is any way out to compare it with."""
+    flows = [one for one in facts.group_flows("in") if one.dport == facts.question.port]
+    if not flows or max(one.ttl for one in flows) > 1:
+        return None
+    return error(
+        "tx.ttl_too_low",
+        "the datagrams arrive with TTL 1: no router forwards them",
+        [f"capture: TTL {max(one.ttl for one in flows)} on arrival"],
+        "IP_MULTICAST_TTL (IPV6_MULTICAST_HOPS) of at least the number of hops in the sender",
+        "sender",
+    )
+
+
+_WAY = (
+    series.Station(("net.", "group.", "container.", "router.mc_forwarding_off")),
+    series.Station(("router.rp_filter",)),
+    series.Station(("router.wrong_iif",), _wrong_interface),
+    series.Station(("router.no_mroute", "router.no_oif"), _no_exit),
+    series.Station(("tx.ttl_too_low", "router.ttl_threshold"), _ttl_ahead),
+    series.Station(
+        ("router.firewall_forward",), series.firewall("forward", "router.firewall_forward")
+    ),
+    series.Station(("router.mtu",), _too_big),
+)
+"""The way through, for what comes after the answer."""
