@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import time
 
 import pytest
@@ -12,7 +13,7 @@ import wire
 from conftest import Pair
 from faults import GROUP, PORT, answer, doctor, ear, voice
 from streams import check_schema
-from world import Host, World, need
+from world import Host, Place, World, need
 
 TARGET = f"{GROUP}:{PORT}"
 WATCH = ("-T", "500ms")
@@ -169,3 +170,22 @@ def test_send_and_doctor_say_the_same(pair: Pair, way: str) -> None:
     ):
         fix = fix.replace(known, asked)
     assert hint.endswith(fix)
+
+
+def test_another_network_namespace(pair: Pair, here: Place) -> None:
+    """From outside, by a pid in it: the same answer, and none of our own interfaces in it."""
+    ear(pair.b, port=5001)
+    voice(pair.a)
+    asked = ("doctor", TARGET, "-i", "b0", *WATCH, "--netns", str(pair.b.pid), "-j")
+    outcome = here.mcastctl(*asked)
+    assert outcome.returncode == 1, outcome.stderr
+    found = json.loads(outcome.stdout)
+    assert answer(found) == "rx.bound_wrong_port"
+    assert any("capture" in line or "datagrams" in line for line in found[0]["evidence"])
+    host = json.loads(here.mcastctl("doctor", *WATCH, "--netns", str(pair.b.pid), "-j").stdout)
+    named = {word for one in host for word in one["title"].split()}
+    assert "b0" in named
+    assert not named & ({name for _, name in socket.if_nameindex()} - {"lo"})
+    missing = here.mcastctl("doctor", TARGET, "--netns", "no-such")
+    assert missing.returncode == 2
+    assert "hint: " in missing.stderr

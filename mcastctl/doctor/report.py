@@ -3,7 +3,9 @@
 from mcastctl.doctor import collect, path, rules
 from mcastctl.doctor.facts import Facts, Question
 from mcastctl.doctor.path import Station
+from mcastctl.model.errors import InterfaceError
 from mcastctl.model.records import Finding
+from mcastctl.net import nic
 from mcastctl.net.loop import Loop
 
 
@@ -17,6 +19,17 @@ def run(
     facts = placed(collect.collect(question, watch_s, loop, privileged=privileged))
     walked = path.stations(facts) if question.role == "receiver" else []
     return rules.diagnose(facts), walked
+
+
+def interface(text: str, *, elsewhere: bool) -> tuple[str, int]:
+    """Return name and index of an interface; '' and 0 where it may be another host's."""
+    try:
+        found = nic.find(text)
+    except InterfaceError:
+        if not elsewhere:
+            raise
+        return "", 0
+    return found.name, found.ifindex
 
 
 def health(watch_s: float, loop: Loop) -> list[Finding]:
