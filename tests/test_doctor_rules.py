@@ -83,7 +83,8 @@ def drop(reason: str, function: str = "f", count: int = 50, **more: Any) -> dict
 
 def member(group: str = G4, index: int = 2, **more: Any) -> tuple[Any, ...]:
     kind = "ipv6" if ":" in group else "ipv4"
-    return (bare(LINKS[index].name, index, group, kind)._replace(users=1, **more),)
+    one = bare(LINKS[index].name, index, group, kind)
+    return (one._replace(**({"users": 1, "mode_certain": True} | more)),)
 
 
 def counters(**moved: int) -> dict[str, Any]:
@@ -535,6 +536,10 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
     ("rx.not_joined", {"memberships": (), "applications": (app(joined=()),)}),
     ("rx.joined_wrong_iface", {"memberships": member(index=3)}),
     ("rx.source_filter", {"memberships": member(mode="include", sources=(FAR4,))}),
+    (
+        "rx.source_filter",
+        {"memberships": member(mode_certain=False), "answers": {2: Answers(False, True, True)}},
+    ),
     ("host.rp_filter", {"answers": REFUSED}),
     (
         "host.martian_source",

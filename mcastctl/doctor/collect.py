@@ -22,6 +22,7 @@ from mcastctl.host import (
     linkdetails,
     memberships,
     netlink,
+    owners,
     procnet,
     programs,
     routes,
@@ -66,7 +67,7 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
     first = _look(read_rules())
     watched = _watch(question, watch_s, loop, privileged=privileged)
     last = _look(read_rules())
-    joined = tuple(memberships.memberships())
+    joined = _joined(question)
     facts = Facts(
         question,
         **watched,
@@ -169,6 +170,14 @@ def _queued(question: Question) -> dict[int, int]:
             if one.port == question.port:
                 found[one.inode] = one.receive_queue
     return found
+
+
+def _joined(question: Question) -> tuple[GroupMembership, ...]:
+    """Return the memberships; where the kernel leaves the filter open, the sockets are asked."""
+    found = memberships.memberships()
+    open_ = [one for one in found if one.group == question.group and not one.mode_certain]
+    told = {one.ifindex: one for one in owners.find(open_)} if open_ else {}
+    return tuple(told.get(one.ifindex, one) if one in open_ else one for one in found)
 
 
 def _moved(

@@ -67,9 +67,10 @@ def _source_validation(facts: Facts) -> Finding | None:
     source = facts.reverse.source if facts.reverse else None
     if answers is None or source is None or answers.wanted is not False:
         return None
-    if answers.unicast is not False or answers.neighbour is False:
+    if answers.unicast is not False:
         return None
-    said = f"route get {facts.question.group} from {source} iif: refused, a neighbour's: taken"
+    name = facts.name(facts.question.ifindex)
+    said = f"route get from {source} iif {name}: refused, to the group and to this host itself"
     value = ip_address(source)
     if facts.local_source():
         if not _idle(facts):
