@@ -295,7 +295,7 @@ def ipsec(facts: Facts, said: str) -> Finding:
     return error(
         "host.xfrm_policy",
         "an IPsec policy refuses the group",
-        [said, *moved(facts, "XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch")],
+        [said, *moved(facts, *(name for name in facts.after if name.startswith("XfrmIn")))],
         f"ip xfrm policy: add an exception (dir in, action allow) for {facts.question.group}",
         "host",
     )

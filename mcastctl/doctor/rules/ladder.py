@@ -130,7 +130,8 @@ def _udp_checksum(facts: Facts) -> Finding | None:
 
 
 def _ipsec(facts: Facts) -> Finding | None:
-    blocked = facts.moved("XfrmInPolBlock") + facts.moved("XfrmInNoPols")
+    refusing = ("XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch", "XfrmInNoStates")
+    blocked = sum(map(facts.moved, refusing))
     return dropped.ipsec(facts, "counters: a policy refuses") if blocked >= _ENOUGH else None
 
 

@@ -187,6 +187,8 @@ def _unseen_ttl(facts: Facts) -> Finding | None:
     sent = sum(one.packets_out for one in facts.forwarding_interfaces) - facts.forwarded_before
     if not facts.why_no_wire or grown < 3 or sent or not any(one.oifs for one in entries):
         return None
+    if facts.moved("Ip.FragFails") + facts.moved("Ip6FragFails"):
+        return None  # too large for the way out
     return error(
         "tx.ttl_too_low",
         "the entry matches, and nothing leaves: the TTL is likely used up",
@@ -225,6 +227,31 @@ def _dropped(facts: Facts) -> Finding | None:
             "host",
         )
     return None
+
+
+def _unseen_rp_filter(facts: Facts) -> Finding | None:
+    """router.rp_filter without drop reasons: the kernel counts what the filter refuses."""
+    refused = facts.moved("TcpExt.IPReversePathFilter")
+    strict = [facts.name(index) for index, one in facts.knobs.items() if one.rp_filter]
+    if not facts.why_no_drops or refused < 3 or not strict or facts.question.family == 6:
+        return None
+    way = facts.reverse.iface if facts.reverse else None
+    return error(
+        "router.rp_filter",
+        f"the reverse path filter of {', '.join(strict)} refuses what comes in",
+        [
+            *moved(facts, "TcpExt.IPReversePathFilter"),
+            *(
+                [f"the route back to {facts.reverse.source} leads by {way}"]
+                if facts.reverse
+                else []
+            ),
+        ],
+        f"the unicast route to the source must point to where it arrives, or: sysctl "
+        f"net.ipv4.conf.{strict[0]}.rp_filter=2 (undo: =1)",
+        "host",
+        INFERRED,
+    )
 
 
 def _too_big(facts: Facts) -> Finding | None:
@@ -267,6 +294,7 @@ _RULES: tuple[Rule, ...] = (
     container,
     _no_daemon,
     _dropped,
+    _unseen_rp_filter,
     _wrong_interface,
     _ttl,
     _unseen_ttl,
