@@ -65,6 +65,12 @@ def test_json_is_an_array_of_findings(pair: Pair) -> None:
     check_schema(lines.records)
 
 
+def test_a_watch_begins_when_all_is_open(pair: Pair) -> None:
+    ear(pair.b)
+    voice(pair.a, interval_ms=5)
+    assert answer(doctor(pair.b, f"{pair.a.addr4()}@{TARGET}", "-i", "b0", watch="80ms")) == "ok"
+
+
 def test_the_interface_need_not_be_named(pair: Pair) -> None:
     ear(pair.b)
     voice(pair.a)

@@ -112,8 +112,6 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
     told: dict[str, Any] = {}
     queues: dict[int, list[int]] = {}
     version = question.family
-    start = time.monotonic_ns()
-    deadline = start + int(watch_s * 1e9)
     with ExitStack() as stack:
         failing = stack.enter_context(Failing())
         watch = drops.Watch()
@@ -127,8 +125,9 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
                 told["why_no_wire"] = ""
             except SocketError as error:
                 told["why_no_wire"] = error.message
-        sample = 0
-        decoded = 0
+        start = time.monotonic_ns()  # to open all that may take longer than the watch itself
+        deadline = start + int(watch_s * 1e9)
+        sample = decoded = 0
         while loop.stopped_by is None and (now := time.monotonic_ns()) < deadline:
             if now >= sample:
                 sample = now + _SAMPLE_NS
