@@ -105,6 +105,14 @@ def two_rules(*hooks: str) -> dict[str, Any]:
     return {"dropping": tuple(made), "moved_rules": {made[0].key: 50}}
 
 
+def protocol_rule(hook: str, protocol: str) -> dict[str, Any]:
+    """A rule that drops all of a protocol, and has not done so yet."""
+    looks_at = {"payload": {"protocol": "ip", "field": "protocol"}}
+    matches = ({"match": {"op": "==", "left": looks_at, "right": protocol}},)
+    text = f"ip protocol {protocol} drop"
+    return {"dropping": (Rule("inet", "t", "c", 4, (hook,), (), "drop", matches, 0, text),)}
+
+
 _PORT = {"payload": {"protocol": "udp", "field": "dport"}}
 
 
@@ -690,6 +698,10 @@ SERIES: dict[str, tuple[list[str], Facts]] = {
     "not joined, nothing on the wire": (
         ["rx.not_joined", "net.not_on_wire"],
         silent(memberships=(), applications=(app(joined=()),)),
+    ),
+    "silence, queries that would be dropped": (
+        ["net.not_on_wire", "host.firewall_igmp_in"],
+        silent(**protocol_rule("input", "igmp")),
     ),
     "checksum, then a full buffer": (
         ["host.ip_checksum", "host.udp_checksum"],

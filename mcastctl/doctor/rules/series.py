@@ -9,7 +9,14 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import delivery, dropped, membership, packetfilter, traffic
+from mcastctl.doctor.rules import (
+    delivery,
+    dropped,
+    membership,
+    network,
+    packetfilter,
+    traffic,
+)
 from mcastctl.doctor.rules.verdict import INFERRED, Rule, error
 from mcastctl.model.records import Finding
 
@@ -79,7 +86,8 @@ def _receiver(facts: Facts) -> tuple[Station, ...]:
     six = facts.question.family == 6
     inner = (_MEMBERSHIP, _INPUT, _SOURCES) if six else (_MEMBERSHIP, _SOURCES, _ROUTING, _INPUT)
     return (
-        Station(("net.", "group.", "tx.", "container.", "host.firewall_igmp", "host.firewall_mld")),
+        Station(("net.", "group.", "tx.", "container.")),
+        Station(("host.firewall_igmp", "host.firewall_mld"), network.queries_refused),
         Station(("host.xdp_drop", "host.wrong_dst_mac")),
         Station(("host.tc_drop",), traffic.redirected),
         Station(("host.firewall_ingress",), firewall("ingress", "host.firewall_ingress")),
