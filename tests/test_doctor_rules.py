@@ -83,7 +83,8 @@ def drop(reason: str, function: str = "f", count: int = 50, **more: Any) -> dict
 
 def member(group: str = G4, index: int = 2, **more: Any) -> tuple[Any, ...]:
     kind = "ipv6" if ":" in group else "ipv4"
-    return (bare(LINKS[index].name, index, group, kind)._replace(users=1, **more),)
+    one = bare(LINKS[index].name, index, group, kind)
+    return (one._replace(**({"users": 1, "mode_certain": True} | more)),)
 
 
 def counters(**moved: int) -> dict[str, Any]:
@@ -96,6 +97,20 @@ def rule(hook: str, family: str = "inet", text: str = "udp dport 5000 drop") -> 
     matches = ({"match": {"op": "==", "left": _PORT, "right": PORT}},) if "dport" in text else ()
     one = Rule(family, "t", "c", 4, (hook,), (), "drop", matches, 50, text)
     return {"dropping": (one,), "moved_rules": {one.key: 50}}
+
+
+def two_rules(*hooks: str) -> dict[str, Any]:
+    """A rule in each of several hooks; the first one counts."""
+    made = [rule(hook)["dropping"][0]._replace(chain=hook) for hook in hooks]
+    return {"dropping": tuple(made), "moved_rules": {made[0].key: 50}}
+
+
+def protocol_rule(hook: str, protocol: str) -> dict[str, Any]:
+    """A rule that drops all of a protocol, and has not done so yet."""
+    looks_at = {"payload": {"protocol": "ip", "field": "protocol"}}
+    matches = ({"match": {"op": "==", "left": looks_at, "right": protocol}},)
+    text = f"ip protocol {protocol} drop"
+    return {"dropping": (Rule("inet", "t", "c", 4, (hook,), (), "drop", matches, 0, text),)}
 
 
 _PORT = {"payload": {"protocol": "udp", "field": "dport"}}
@@ -529,6 +544,10 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
     ("rx.not_joined", {"memberships": (), "applications": (app(joined=()),)}),
     ("rx.joined_wrong_iface", {"memberships": member(index=3)}),
     ("rx.source_filter", {"memberships": member(mode="include", sources=(FAR4,))}),
+    (
+        "rx.source_filter",
+        {"memberships": member(mode_certain=False), "answers": {2: Answers(False, True, True)}},
+    ),
     ("host.rp_filter", {"answers": REFUSED}),
     (
         "host.martian_source",
@@ -541,10 +560,18 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
     ("host.firewall_input", counters(IpExt_InMcastPkts=50, Ip_InDelivers=2)),
     (
         "host.firewall_prerouting",
-        counters(Ip_InReceives=50) | {"answers": {2: Answers(True, True, True)}},
+        counters(**{"Ip_InReceives": 50, "dev_eth0.rx_packets": 50})
+        | {"answers": {2: Answers(True, True, True)}},
     ),
     ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
     ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
+    ("rx.bound_wrong_port", counters(Udp_IgnoredMulti=50)),
+    ("rx.joined_wrong_iface", counters(**{"Ip_InReceives": 50, "dev_eth1.rx_packets": 50})),
+    (
+        "host.rp_filter",
+        counters(**{"TcpExt_IPReversePathFilter": 50, "dev_eth0.rx_packets": 50})
+        | {"reverse": None, "knobs": {2: Knobs(rp_filter=1)}},
+    ),
     ("net.not_on_wire", {}),
 ]
 
@@ -647,11 +674,57 @@ def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:
         assert [ident for _, ident in found] == expected
 
 
-def test_the_next_cause_is_mentioned_behind_the_first() -> None:
-    facts = receiver(drops=drop("IP_RPFILTER"), **rule("input"))
-    first, second = rules.diagnose(facts)
-    assert (first.id, first.severity) == ("host.rp_filter", "error")
-    assert (second.id, second.severity) == ("host.firewall_input", "warning")
+SERIES: dict[str, tuple[list[str], Facts]] = {
+    "reverse path, firewall": (
+        ["host.rp_filter", "host.firewall_input"],
+        receiver(drops=drop("IP_RPFILTER"), **rule("input")),
+    ),
+    "two firewalls": (
+        ["host.firewall_prerouting", "host.firewall_input"],
+        receiver(drops=drop("NETFILTER_DROP"), **two_rules("prerouting", "input")),
+    ),
+    "excluded source, other port": (
+        ["rx.source_filter", "rx.bound_wrong_port"],
+        receiver(
+            drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core"),
+            memberships=member(mode="exclude", sources=(S4,)),
+            applications=(app(port=5001, joined=(Filter(2, G4, "exclude", (S4,)),)),),
+        ),
+    ),
+    "firewall, unicast address": (
+        ["host.firewall_input", "rx.bound_wrong_addr"],
+        receiver(drops=drop("NETFILTER_DROP"), applications=(app(local=ME4),), **rule("input")),
+    ),
+    "not joined, nothing on the wire": (
+        ["rx.not_joined", "net.not_on_wire"],
+        silent(memberships=(), applications=(app(joined=()),)),
+    ),
+    "silence, queries that would be dropped": (
+        ["net.not_on_wire", "host.firewall_igmp_in"],
+        silent(**protocol_rule("input", "igmp")),
+    ),
+    "checksum, then a full buffer": (
+        ["host.ip_checksum", "host.udp_checksum"],
+        receiver(drops=drop("UDP_CSUM") | drop("IP_CSUM")),
+    ),
+    "TTL, firewall": (
+        ["tx.ttl_too_low", "router.firewall_forward"],
+        router(flows=flow(ttl=1), **rule("forward")),
+    ),
+    "no way out, TTL": (
+        ["router.no_oif", "tx.ttl_too_low"],
+        router(flows=flow(ttl=1), entries=(ENTRY._replace(oifs=()),)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("expected", "facts"), SERIES.values(), ids=SERIES)
+def test_the_next_cause_is_mentioned_behind_the_first(expected: list[str], facts: Facts) -> None:
+    first, *later = rules.diagnose(facts)
+    assert [first.id, *(one.id for one in later)] == expected
+    assert first.severity == "error"
+    assert all(one.severity == "warning" for one in later)
+    assert all(one.title.startswith("behind that, ") for one in later)
 
 
 def test_what_else_may_keep_a_macvlan_silent() -> None:

@@ -220,6 +220,27 @@ def test_an_ordinary_user_finds_his_own(pair: Pair) -> None:
     assert one["notes"] == []
 
 
+def test_filters_that_the_kernel_does_not_list(pair: Pair) -> None:
+    """An interface whose newest group has no sources: of the others nothing is asserted."""
+    a, index = pair.a, pair.a.ifindex()
+    joins = {
+        "232.1.1.8": (4, "include", ("192.0.2.7",)),
+        "ff35::8000:8": (6, "include", ("2001:db8::7",)),
+    }
+    for group, (version, mode, sources) in joins.items():
+        member(a, Socket((Join(group, index, mode, sources),), version))
+        one = one_of(a, group, privileged=False)
+        assert (one["mode"], one["sources"]) == (mode, list(sources))
+    for group, version in (("239.1.1.9", 4), ("ff15::9", 6)):
+        member(a, Socket((Join(group, index),), version))
+    for group in joins:
+        assert not one_of(a, group, privileged=False)["mode_certain"]
+        told = one_of(a, group)  # who may ask the sockets knows all the same
+        assert (told["mode"], told["mode_certain"]) == ("include", True)
+    for group in ("239.1.1.9", "ff15::9", "224.0.0.1"):
+        assert one_of(a, group, "-i", "a0", privileged=False)["mode_certain"]
+
+
 def test_versions_timers_and_link_layer(pair: Pair) -> None:
     a, b = pair
     a.sysctl("net.ipv4.conf.a0.force_igmp_version", 2)

@@ -7,7 +7,7 @@ import click
 
 from mcastctl.cli import options
 from mcastctl.cli import params as p
-from mcastctl.model.errors import NO, YES, AddressError, InterfaceError, ValueRangeError
+from mcastctl.model.errors import NO, YES, AddressError, ValueRangeError
 
 if TYPE_CHECKING:
     from mcastctl.doctor.facts import Question
@@ -50,9 +50,11 @@ _TRANSIT = ("router", "switch", "host")
 @click.option("--pid", type=p.PID, help="The process that should hear or send.")
 @click.option("-T", "--timeout", type=p.TIME, help="Watch this long (5s).")
 @click.option("--self-test", is_flag=True, help="Send and hear on this host.")
+@options.netns
 @options.snapshot()
 def command(**given: Any) -> int:
     """Run the diagnosis or the checks, and print the findings."""
+    options.enter_netns(given["netns"])
     name = options.snapshot_format(given["output"], given["as_json"])
     if given["self_test"]:
         return _self_test(given, name)
@@ -101,6 +103,7 @@ def _status(found: "list[Finding]") -> int:
 
 def _question(given: dict[str, Any]) -> "Question | None":
     """Return what is asked about, None for the host as a whole."""
+    from mcastctl.doctor import report
     from mcastctl.doctor.facts import Question
 
     one: Endpoint | None = given["endpoint"]
@@ -115,7 +118,8 @@ def _question(given: dict[str, Any]) -> "Question | None":
     names = given["iface"] or ((one.iface,) if one.iface else ())
     if len(names) > 1:
         raise ValueRangeError("doctor looks at one interface at a time", hint="keep one -i")
-    name, index = _interface(names[0], given["role"]) if names else ("", 0)
+    transit = given["role"] in _TRANSIT
+    name, index = report.interface(names[0], elsewhere=transit) if names else ("", 0)
     return Question(
         completed.group,
         completed.port or 0,
@@ -134,16 +138,3 @@ def _refuse_details(given: dict[str, Any]) -> None:
             "without a group doctor looks at the host as a whole",
             hint="name what does not arrive: mcastctl doctor GROUP:PORT -i IFACE",
         )
-
-
-def _interface(text: str, role: str) -> tuple[str, int]:
-    """Return name and index; in transit the interface may be another host's."""
-    from mcastctl.net import nic
-
-    try:
-        found = nic.find(text)
-    except InterfaceError:
-        if role not in _TRANSIT:
-            raise
-        return "", 0
-    return found.name, found.ifindex

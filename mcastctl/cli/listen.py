@@ -1,5 +1,6 @@
 """`mcastctl listen`: join groups, print what arrives, and judge it."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mcastctl.model.verdict import Expectation
 from mcastctl.net import listener, nic, receiver, sockopts
 
 if TYPE_CHECKING:
+    from mcastctl.net.advice import Advice
     from mcastctl.net.children import Children
 
 EXAMPLES = """
@@ -52,6 +54,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
     "exec_command",
     help="Run CMD for each datagram: payload on stdin, the rest in MCASTCTL_* variables.",
 )
+@click.option("--no-hints", is_flag=True, help="Do not look why nothing is heard for 3s.")
 @options.output("dots=BYTES")
 @options.dumps
 def command(**given: Any) -> int:
@@ -71,7 +74,12 @@ def command(**given: Any) -> int:
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)
     listening = listener.Listening(
-        endpoints, wanted, given["rcvbuf"], children, shown=sink.shows_data
+        endpoints,
+        wanted,
+        given["rcvbuf"],
+        children,
+        advice=_advice(given, wanted),
+        shown=sink.shows_data,
     )
     limits = Limits(
         time.monotonic_ns(),
@@ -99,6 +107,15 @@ def _children(command: str | None, name: str) -> "Children | None":
     from mcastctl.net.children import Children
 
     return Children(argv, stdout=1 if name == "text" else 2)
+
+
+def _advice(given: dict[str, Any], wanted: list[receiver.Subscription]) -> "Advice | None":
+    """Return who tells why nothing is heard, None where nobody asks, or no kernel answers."""
+    if given["quiet"] or given["no_hints"] or given["expect_none"] or sys.platform != "linux":
+        return None
+    from mcastctl.net.advice import Advice
+
+    return Advice(wanted[0])
 
 
 def _outcome(listening: listener.Listening, limits: Limits, wanted: Expectation) -> run.Outcome:

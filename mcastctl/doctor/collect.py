@@ -22,9 +22,12 @@ from mcastctl.host import (
     linkdetails,
     memberships,
     netlink,
+    owners,
     procnet,
+    programs,
     routes,
     sockets,
+    trafficcontrol,
 )
 from mcastctl.host.failing import Failing
 from mcastctl.host.sockets import BoundSocket
@@ -38,6 +41,7 @@ _SAMPLE_NS = 200_000_000
 _MOST_FRAMES = 2000
 _MOST_DECODED = 60_000
 """Frames looked at in all: enough for any verdict, and bounded in time."""
+_ORDINARY = "not looked at: only what anybody may see was asked for"
 
 
 class _Look(NamedTuple):
@@ -48,20 +52,23 @@ class _Look(NamedTuple):
     entries: tuple[ForwardingEntry, ...]
     forwarded: int
     drops: dict[int, int]
+    traffic: trafficcontrol.Control
 
 
-def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
+def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool = True) -> Facts:
     """Return the facts after watching for `watch_s` seconds, less if the loop is stopped.
 
-    Raises on systems whose kernels tell none of this, and without /proc.
+    Without `privileged` even root only looks at what anybody may see. Raises on systems whose
+    kernels tell none of this, and without /proc.
     """
     if sys.platform != "linux":
         raise elsewhere.refuse("diagnose")
     procnet.require()
-    first = _look(question)
-    watched = _watch(question, watch_s, loop)
-    last = _look(question)
-    joined = tuple(memberships.memberships())
+    read_rules = firewall.read if privileged else _no_rules
+    first = _look(read_rules())
+    watched = _watch(question, watch_s, loop, privileged=privileged)
+    last = _look(read_rules())
+    joined = _joined(question)
     facts = Facts(
         question,
         **watched,
@@ -75,44 +82,53 @@ def collect(question: Question, watch_s: float, loop: Loop) -> Facts:
         entries_before=first.entries,
         forwarded_before=first.forwarded,
         drops_before=first.drops,
+        traffic=last.traffic,
+        traffic_before=first.traffic,
         memberships=joined,
         applications=_applications(question, joined),
         limits={key: value for key in _LIMITS if (value := knobs.limit(key)) is not None},
         bridge_netfilter=_bridge_netfilter(),
     )
-    return _with_bridges(_with_routes(facts))
+    facts = _with_bridges(_with_routes(facts))
+    return facts._replace(programs=_programs(facts)) if privileged else facts
 
 
-def _look(question: Question) -> _Look:
+def _no_rules() -> firewall.Ruleset:
+    return firewall.Ruleset((), (), _ORDINARY)
+
+
+def _look(rules: firewall.Ruleset) -> _Look:
     dropped = {inode: one.drops for inode, one in sockets.bound().items()}
     routed: list[forwarding.Forwarded] = []
     with suppress(OSError):
         routed = forwarding.read()
     found = tuple(one for one in routed if isinstance(one, ForwardingEntry))
     sent = sum(one.packets_out for one in routed if isinstance(one, ForwardingInterface))
-    rules = firewall.read()
-    return _Look(counters.read(), rules, found, sent, dropped)
+    return _Look(counters.read(), rules, found, sent, dropped, trafficcontrol.read())
 
 
-def _watch(question: Question, watch_s: float, loop: Loop) -> dict[str, Any]:
+def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) -> dict[str, Any]:
     """Watch the wire, the drops and the queues; return these facts."""
     wire = Wire()
     told: dict[str, Any] = {}
     queues: dict[int, list[int]] = {}
     version = question.family
-    start = time.monotonic_ns()
-    deadline = start + int(watch_s * 1e9)
     with ExitStack() as stack:
         failing = stack.enter_context(Failing())
-        watch = stack.enter_context(drops.watch(question.group, question.port))
+        watch = drops.Watch()
+        watch.why_not = told["why_no_wire"] = _ORDINARY
         glance = None
-        try:
-            glance = stack.enter_context(Glance())
-            loop.watch(glance.fileno())
-        except SocketError as error:
-            told["why_no_wire"] = error.message
-        sample = 0
-        decoded = 0
+        if privileged:
+            watch = stack.enter_context(drops.watch(question.group, question.port))
+            try:
+                glance = stack.enter_context(Glance())
+                loop.watch(glance.fileno())
+                told["why_no_wire"] = ""
+            except SocketError as error:
+                told["why_no_wire"] = error.message
+        start = time.monotonic_ns()  # to open all that may take longer than the watch itself
+        deadline = start + int(watch_s * 1e9)
+        sample = decoded = 0
         while loop.stopped_by is None and (now := time.monotonic_ns()) < deadline:
             if now >= sample:
                 sample = now + _SAMPLE_NS
@@ -154,6 +170,14 @@ def _queued(question: Question) -> dict[int, int]:
             if one.port == question.port:
                 found[one.inode] = one.receive_queue
     return found
+
+
+def _joined(question: Question) -> tuple[GroupMembership, ...]:
+    """Return the memberships; where the kernel leaves the filter open, the sockets are asked."""
+    found = memberships.memberships()
+    open_ = [one for one in found if one.group == question.group and not one.mode_certain]
+    told = {one.ifindex: one for one in owners.find(open_)} if open_ else {}
+    return tuple(told.get(one.ifindex, one) if one in open_ else one for one in found)
 
 
 def _moved(
@@ -257,6 +281,22 @@ def _with_bridges(facts: Facts) -> Facts:
             forwarding=knobs.mc_forwarding("all", facts.question.family),
         )
     return facts
+
+
+def _programs(facts: Facts) -> tuple[programs.Program, ...]:
+    """Return the BPF programs of the links, and of the control groups of those who may be meant."""
+    names = {index: link.name for index, link in facts.links.items()}
+    pids = (pid for one in facts.applications for pid, *_ in one.holders)
+    drivers = {
+        names[index]: one.program
+        for index, one in facts.details.items()
+        if one.program and index in names
+    }
+    return (
+        *programs.of_drivers(drivers),
+        *programs.on_interfaces(names),
+        *programs.of_processes(pids),
+    )
 
 
 def _bridge_netfilter() -> bool:

@@ -14,6 +14,8 @@ from mcastctl.host.applications import Application
 from mcastctl.host.drops import Drop
 from mcastctl.host.firewall import Rule
 from mcastctl.host.linkdetails import LinkDetails
+from mcastctl.host.programs import Program
+from mcastctl.host.trafficcontrol import Control as TrafficControl
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, ForwardingInterface
 from mcastctl.model.link import Link
@@ -93,6 +95,9 @@ class Facts(NamedTuple):
     rewriting: tuple[Rule, ...] = ()
     moved_rules: Mapping[tuple[str, str, str, int | None, str], int] = {}
     why_no_rules: str = ""
+    traffic: TrafficControl = TrafficControl()
+    traffic_before: TrafficControl = TrafficControl()
+    programs: tuple[Program, ...] = ()
     route: Route | None = None
     bound_route: Route | None = None
     reverse: Reverse | None = None

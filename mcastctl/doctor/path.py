@@ -44,6 +44,7 @@ def stations(facts: Facts) -> list[Station]:
         found.append(Station(stage, passed, facts.why_no_drops or f"{lost} dropped"))
     member = facts.member_on(question.ifindex)
     said = f"{member.mode} {{ {', '.join(member.sources)} }}" if member else "no member"
+    said += "" if member is None or member.mode_certain else ", as far as the kernel tells"
     found.append(Station(f"membership of {name}", member is not None, said))
     takers = delivery.hearing(facts)
     who = ", ".join(facts.holders(one) for one in takers) or "no socket takes it"

@@ -3,15 +3,33 @@
 from mcastctl.doctor import collect, path, rules
 from mcastctl.doctor.facts import Facts, Question
 from mcastctl.doctor.path import Station
+from mcastctl.model.errors import InterfaceError
 from mcastctl.model.records import Finding
+from mcastctl.net import nic
 from mcastctl.net.loop import Loop
 
 
-def run(question: Question, watch_s: float, loop: Loop) -> tuple[list[Finding], list[Station]]:
-    """Return the findings, the answer first, and for a receiver the stations of its path."""
-    facts = placed(collect.collect(question, watch_s, loop))
+def run(
+    question: Question, watch_s: float, loop: Loop, *, privileged: bool = True
+) -> tuple[list[Finding], list[Station]]:
+    """Return the findings, the answer first, and for a receiver the stations of its path.
+
+    Without `privileged` even root only looks at what anybody may see.
+    """
+    facts = placed(collect.collect(question, watch_s, loop, privileged=privileged))
     walked = path.stations(facts) if question.role == "receiver" else []
     return rules.diagnose(facts), walked
+
+
+def interface(text: str, *, elsewhere: bool) -> tuple[str, int]:
+    """Return name and index of an interface; '' and 0 where it may be another host's."""
+    try:
+        found = nic.find(text)
+    except InterfaceError:
+        if not elsewhere:
+            raise
+        return "", 0
+    return found.name, found.ifindex
 
 
 def health(watch_s: float, loop: Loop) -> list[Finding]:

@@ -1,8 +1,9 @@
 """Small programs for the kernel's own virtual machine: an assembler and the bpf(2) calls.
 
 Just enough of eBPF to count events: 64-bit registers, the 512-byte stack, reads of kernel memory, a
-hash map, and one kind of program, the raw tracepoint. Sources: bpf(2), <linux/bpf.h>,
-Documentation/bpf/standardization/instruction-set.rst. Linux only.
+hash map, and one kind of program, the raw tracepoint; and to tell which programs of others are
+attached. Sources: bpf(2), <linux/bpf.h>, Documentation/bpf/standardization/instruction-set.rst.
+Linux only.
 """
 
 import ctypes
@@ -16,8 +17,11 @@ from typing import Literal
 from mcastctl.host import syscall
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT, _PROG_LOAD, _RAW_OPEN = 0, 1, 2, 4, 5, 17
+_PROG_BY_ID, _INFO_BY_FD, _PROG_QUERY = 13, 15, 16
 _MAP_TYPE_HASH, _PROG_TYPE_RAW_TRACEPOINT = 1, 17
 _LOG_BYTES = 1 << 16
+_MOST_PROGRAMS = 64  # BPF_MPROG_MAX, BPF_CGROUP_MAX_PROGS
+_INFO_BYTES, _INFO_NAME = 128, slice(64, 80)  # of struct bpf_prog_info
 _ATTRIBUTE_BYTES = 128  # of union bpf_attr; the kernel accepts zeros beyond what it knows
 
 _FRAME = 10  # the register that points past the stack
@@ -226,3 +230,34 @@ def attach_raw_tracepoint(name: str, program: int) -> int:
     text = ctypes.create_string_buffer(name.encode())
     attribute = struct.pack("=QI", ctypes.addressof(text), program)
     return _bpf(f"attach to {name}", _RAW_OPEN, attribute)
+
+
+def attached(target: int, kind: int, *, effective: bool = False) -> list[int]:
+    """Return the ids of the programs at a hook: enum bpf_attach_type, and where.
+
+    The target is an interface index (tcx) or the descriptor of a control group; `effective` counts
+    in what its ancestors hand down. Raises Refused: EPERM without CAP_BPF and CAP_NET_ADMIN.
+    """
+    ids = (ctypes.c_uint32 * _MOST_PROGRAMS)()
+    attribute = struct.pack(
+        "=IIIIQI", target, kind, int(effective), 0, ctypes.addressof(ids), _MOST_PROGRAMS
+    )
+    given = ctypes.create_string_buffer(attribute, _ATTRIBUTE_BYTES)
+    try:
+        syscall.call("bpf", _PROG_QUERY, given, _ATTRIBUTE_BYTES)
+    except OSError as error:
+        raise Refused("list programs", error.errno or 0) from error
+    (count,) = struct.unpack_from("=I", given.raw, 24)
+    return list(ids[:count])
+
+
+def name(number: int) -> str:
+    """Return the name of a program by its id, '' where it has none; raises Refused."""
+    program = _bpf("open a program", _PROG_BY_ID, struct.pack("=I", number))
+    try:
+        told = ctypes.create_string_buffer(_INFO_BYTES)
+        attribute = struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(told))
+        _bpf("read about a program", _INFO_BY_FD, attribute)
+    finally:
+        os.close(program)
+    return told.raw[_INFO_NAME].rstrip(b"\0").decode(errors="replace")

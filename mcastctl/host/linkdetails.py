@@ -11,7 +11,7 @@ from mcastctl.host import netlink
 _RTM_GETLINK = 18
 _IFINFO = struct.Struct("=BBHiII")  # struct ifinfomsg
 _LINK, _LINKINFO, _XDP = 5, 18, 43  # IFLA_*
-_INFO_KIND, _INFO_DATA, _XDP_ATTACHED, _MACVLAN_MODE = 1, 2, 2, 1
+_INFO_KIND, _INFO_DATA, _XDP_ATTACHED, _XDP_PROGRAM, _MACVLAN_MODE = 1, 2, 2, 4, 1
 _MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 
 
@@ -19,12 +19,13 @@ class LinkDetails(NamedTuple):
     """`xdp` tells whether a program is attached, `mode` how macvlan siblings see each other.
 
     `below` is the index of the link underneath (macvlan, VLAN), 0 for none; it may be one of
-    another network namespace.
+    another network namespace. `program` is the id of the XDP program.
     """
 
     xdp: bool
     mode: str | None
     below: int
+    program: int = 0
 
 
 def read() -> dict[int, LinkDetails]:
@@ -46,5 +47,7 @@ def details(message: bytes) -> tuple[int, LinkDetails]:
     if info.get(_INFO_KIND, b"").rstrip(b"\0") in (b"macvlan", b"macvtap"):
         data = dict(netlink.attributes(info.get(_INFO_DATA, b"")))
         mode = _MODES.get(netlink.number(data.get(_MACVLAN_MODE, b"")))
-    attached = dict(netlink.attributes(told.get(_XDP, b""))).get(_XDP_ATTACHED, b"\0")
-    return index, LinkDetails(any(attached), mode, netlink.number(told.get(_LINK, b"")))
+    xdp = dict(netlink.attributes(told.get(_XDP, b"")))
+    program = netlink.number(xdp.get(_XDP_PROGRAM, b""))
+    below = netlink.number(told.get(_LINK, b""))
+    return index, LinkDetails(any(xdp.get(_XDP_ATTACHED, b"\0")), mode, below, program)

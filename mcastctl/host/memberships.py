@@ -33,6 +33,7 @@ def memberships() -> list[GroupMembership]:
     versions = procnet.igmp_versions(igmp_text)
     joined = procnet.igmp(igmp_text) + procnet.igmp6(procnet.read("igmp6"))
     filters = _filters()
+    unlisted = hidden(joined, set(filters))
     link_layer = _link_layer()
     addresses = _addresses6()
     names = _names()
@@ -47,6 +48,9 @@ def memberships() -> list[GroupMembership]:
         protocol, forced = settings[key]
         counts = tuple(filters.get((one.ifindex, one.group), ()))
         mode, sources, certain = interface_filter(one.users, counts)
+        own = joined_by_kernel(one.group, addresses.get(one.ifindex, ()))
+        if (one.ifindex, one.group) in unlisted and one.users > int(own):
+            certain = False
         taken = link_layer.get(one.ifindex)
         found.append(
             GroupMembership(
@@ -65,10 +69,27 @@ def memberships() -> list[GroupMembership]:
                 older_querier=_older_querier(protocol, forced),
                 ethernet=ethernet(one.group) if taken else None,
                 ethernet_filtered=filtered_by_hardware(one.group, taken) if taken else None,
-                by_kernel=joined_by_kernel(one.group, addresses.get(one.ifindex, ())),
+                by_kernel=own,
             )
         )
     return sorted(found, key=lambda one: (one.ifindex, one.family))
+
+
+def hidden(joined: list[procnet.Joined], listed: set[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Return the memberships whose sources the kernel does not list, if there are any.
+
+    mcfilter and mcfilter6 pass over an interface altogether whose newest group, the first of igmp
+    and igmp6, has no sources (net/ipv4/igmp.c: igmp_mcf_get_first, net/ipv6/mcast.c likewise).
+    """
+    newest: dict[tuple[int, int], str] = {}
+    for one in joined:
+        newest.setdefault((one.ifindex, family(one.group)), one.group)
+    shown = {(index, family(group)) for index, group in listed}
+    return {
+        (one.ifindex, one.group)
+        for one in joined
+        if (place := (one.ifindex, family(one.group))) not in shown and newest[place] != one.group
+    }
 
 
 def link_layer_memberships() -> list[GroupMembership]:

@@ -29,7 +29,7 @@ _TYPES = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"
 _TYPES |= {6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}
 _PROTOCOLS = {1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
 _PROTOCOLS |= {11: "zebra", 12: "bird", 42: "babel", 186: "bgp", 188: "ospf", 189: "rip"}
-_REFUSED_BY = {"EHOSTUNREACH": "unreachable", "EACCES": "prohibit", "EINVAL": "blackhole"}
+_REFUSED_BY = {refusal.name(number): kind for kind, number in refusal.BY_ROUTE.items()}
 """What routes of these types answer (net/ipv4/fib_semantics.c: fib_props)."""
 _ACTIONS = {1: "table", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 

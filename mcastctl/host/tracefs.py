@@ -5,17 +5,15 @@ from a mount of our own that no other process sees and that ends with its descri
 written and nothing is switched on here. Linux only, root.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from mcastctl.host import syscall
+from mcastctl.host import mounts
 
 _MOUNTED = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-_CLOEXEC, _CONFIG_CREATE = 1, 6
 _FIELD = re.compile(r"^\s*field:([^;]*);\s*offset:(\d{1,5});\s*size:(\d{1,5});", re.MULTILINE)
 _SYMBOL = re.compile(r"\{\s*(\d{1,10}|0x[0-9a-f]{1,8}),\s*\"(\w+)\"\s*\}")
 
@@ -35,21 +33,8 @@ def tracefs() -> Iterator[Path]:
         if (mounted / "events").is_dir():
             yield mounted
             return
-    descriptor = _mount()
-    try:
-        yield Path(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
-def _mount() -> int:
-    """Return a mount that is attached nowhere (fsopen(2), fsmount(2))."""
-    context = syscall.call("fsopen", b"tracefs", _CLOEXEC)
-    try:
-        syscall.call("fsconfig", context, _CONFIG_CREATE, None, None, 0)
-        return syscall.call("fsmount", context, _CLOEXEC, 0)
-    finally:
-        os.close(context)
+    with mounts.detached("tracefs") as root:
+        yield root
 
 
 def event(root: Path, name: str) -> Event:

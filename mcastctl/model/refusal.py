@@ -1,10 +1,21 @@
 """Errno values of socket calls, put into words with the remedy.
 
 Sources: ip(7), ipv6(7), udp(7), and what Linux was seen to answer. One errno means different
-things to different operations, so the table is keyed by both.
+things to different operations, so the table is keyed by both. What a refused send(2) means is said
+in the same words by `send`, to whom it happens, and by `doctor`, who finds it in others.
 """
 
 import errno
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """Why a send was refused: the doctor's finding, in a few words, and what to do."""
+
+    ident: str
+    title: str
+    hint: str
+
 
 _FULL = "net.ipv4.igmp_max_memberships and net.core.optmem_max limit memberships per socket"
 _GONE = "the interface is gone or down: see 'mcastctl ifaces'"
@@ -25,25 +36,48 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("bind", errno.EACCES): "ports below net.ipv4.ip_unprivileged_port_start need root",
     ("open", errno.EMFILE): "each group, port and interface takes a descriptor: raise 'ulimit -n'",
     ("open", errno.EAFNOSUPPORT): "this kernel has that address family switched off",
-    ("send", errno.ENETUNREACH): (
-        "no route to the group: is the interface up? loopback routes no IPv6 groups; "
-        "-i names another interface"
-    ),
-    ("send", errno.EHOSTUNREACH): "a route calls the group unreachable; -i IFACE overrides it",
-    ("send", errno.EACCES): (
-        "a route prohibits the group (-i IFACE overrides it), or it is a broadcast address"
-    ),
-    ("send", errno.EPERM): "a firewall rule of this host drops it: see 'nft list ruleset'",
-    ("send", errno.EMSGSIZE): "one datagram carries at most 65507 bytes: lower -s",
-    ("send", errno.ENOBUFS): "the interface's queue is full: lower the rate (--pps, -b)",
-    ("send", errno.ENETDOWN): "the interface is down: 'ip link set IFACE up'",
-    ("send", errno.EADDRNOTAVAIL): "the source address left this host: choose another --bind",
     ("send", errno.ECONNREFUSED): "the other end has nothing listening on that port",
-    ("send", errno.EINVAL): "a blackhole route or the destination forbids it: try -i IFACE",
     ("send", errno.ENODEV): "the interface is gone: see 'mcastctl ifaces'",
     ("egress", errno.EADDRNOTAVAIL): _GONE,
     ("egress", errno.ENODEV): _GONE,
 }
+_NAMED = "name the interface (-i {iface}, IP_MULTICAST_IF)"
+_TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{route}}"
+_SENDING = {
+    errno.ENETUNREACH: Cause(
+        "tx.no_route",
+        "no route to the group",
+        f"{{route}}, or {_NAMED}; is it up? loopback routes no IPv6 groups",
+    ),
+    errno.EHOSTUNREACH: Cause("tx.route_prohibited", "a route calls the group unreachable", _TYPED),
+    errno.EACCES: Cause("tx.route_prohibited", "a route prohibits the group", _TYPED),
+    errno.EINVAL: Cause("tx.route_prohibited", "a blackhole route swallows the group", _TYPED),
+    errno.EPERM: Cause(
+        "tx.firewall_output",
+        "the packet filter of this host drops the datagrams on their way out",
+        "accept {group} in OUTPUT and POSTROUTING: see 'nft list ruleset'",
+    ),
+    errno.EMSGSIZE: Cause(
+        "tx.message_too_big",
+        "the datagrams are larger than the MTU and may not be cut, or than UDP's 65507 bytes",
+        "send less at once (-s), or set IP_MTU_DISCOVER to IP_PMTUDISC_DONT",
+    ),
+    errno.ENOBUFS: Cause(
+        "tx.qdisc_drop",
+        "the queueing discipline of {iface} has no room",
+        "lower the rate (--pps, -b), or raise its rate or limit: tc -s qdisc show dev {iface}",
+    ),
+    errno.ENETDOWN: Cause(
+        "tx.interface_down", "{iface} is administratively down", "ip link set {iface} up"
+    ),
+    errno.EADDRNOTAVAIL: Cause(
+        "tx.source_not_local",
+        "the source is no address of this host",
+        "ip addr add SOURCE/LEN dev {iface}, or send from an address that exists (--bind)",
+    ),
+}
+BY_ROUTE = {"unreachable": errno.EHOSTUNREACH, "prohibit": errno.EACCES, "blackhole": errno.EINVAL}
+"""What a route of a type that refuses answers a send with (ip-route(8))."""
 _WORDS = {
     errno.EPERM: "operation not permitted",
     errno.EMSGSIZE: "message too long",
@@ -67,4 +101,17 @@ def cause(number: int | None, text: str | None) -> str:
 def remedy(operation: str, number: int | None) -> str:
     """Return what to do when `operation` was refused with this errno."""
     found = _REMEDIES.get((operation, number or 0))
+    if operation == "send" and (refused := sending(number)) is not None:
+        found = f"{refused.title}: {refused.hint}"
     return found or "see 'mcastctl ifaces' for the interfaces of this host and their state"
+
+
+def sending(number: int | None, group: str = "GROUP", iface: str = "IFACE") -> Cause | None:
+    """Return why the kernel refused to send to a group by an interface, None for other errnos."""
+    found = _SENDING.get(number or 0)
+    if found is None:
+        return None
+    table = f"ip -6 route add multicast ff00::/8 dev {iface} table local"
+    route = table if ":" in group else f"ip route add 224.0.0.0/4 dev {iface}"
+    names = {"group": group, "iface": iface, "route": route}
+    return Cause(found.ident, found.title.format(**names), found.hint.format(**names))

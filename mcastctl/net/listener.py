@@ -17,6 +17,7 @@ from mcastctl.net.receiver import Receiver, Subscription
 from mcastctl.net.sockopts import DEFAULT_BUFFER
 
 if TYPE_CHECKING:
+    from mcastctl.net.advice import Advice
     from mcastctl.net.children import Children
 
 _BATCH = 4096
@@ -97,7 +98,8 @@ def _nap_s(ready: list[Receiver]) -> float:
 class Listening:
     """One run of `listen`: iterate `records`, then ask for `summary`.
 
-    `children`, if any, run for each datagram; `shown` says that somebody looks at each.
+    `children`, if any, run for each datagram; `advice`, if any, is told when nothing is heard;
+    `shown` says that somebody looks at each.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Listening:
         buffer_size: int,
         children: "Children | None" = None,
         *,
+        advice: "Advice | None" = None,
         shown: bool = True,
     ) -> None:
         rtp = [one for endpoint in endpoints for one in endpoint.expand() if one.scheme == "rtp"]
@@ -114,6 +117,7 @@ class Listening:
         self._wanted = wanted
         self._buffer_size = buffer_size
         self._children = children
+        self._advice = advice
         self._shown = shown
         self._receivers: list[Receiver] = []
         self._started_ns = self._reported_ns = time.monotonic_ns()
@@ -128,6 +132,8 @@ class Listening:
         yield from self._remarks()
         if self._children:
             self._children.attach(loop)
+        if self._advice:
+            self._advice.attach(limits.next_ns())
         self._reported_ns = time.monotonic_ns()
         tick_ns = None if tick_s is None else int(tick_s * 1e9)
         alarm = partial(self._alarm, tick_ns)
@@ -141,6 +147,11 @@ class Listening:
             limits.take(number, time.monotonic_ns())
             if self._children:
                 self._children.poll()
+            if self._advice and number:  # no question any more
+                self._advice.stop()
+                self._advice = None
+            elif self._advice:
+                yield from self._advice.poll(loop)
             if tick_ns is not None and time.monotonic_ns() - self._reported_ns >= tick_ns:
                 yield self._interval(tick_ns)
         if tick_ns is not None and self.statistics.moved:
@@ -157,10 +168,11 @@ class Listening:
                 self._children.run(datagram)
 
     def _alarm(self, tick_ns: int | None) -> float | None:
-        """Return when the next interval report or the next child is due."""
+        """Return when the next interval report, child or advice is due."""
         report = None if tick_ns is None else self._reported_ns + tick_ns
         child = self._children.next_ns() if self._children else None
-        return min((moment for moment in (report, child) if moment is not None), default=None)
+        advice = self._advice.next_ns() if self._advice else None
+        return min((one for one in (report, child, advice) if one is not None), default=None)
 
     def _interval(self, tick_ns: int) -> Report:
         now_ns, drops = time.monotonic_ns(), self.kernel_drops()
@@ -214,6 +226,8 @@ class Listening:
 
     def close(self) -> None:
         """Leave every group and end the children that still run."""
+        if self._advice:
+            self._advice.stop()
         if self._children:
             self._children.stop()
         for one in self._receivers:

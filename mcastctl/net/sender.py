@@ -334,4 +334,6 @@ def totals(senders: list[Sender]) -> dict[str, Any]:
 def refused(target: Target, number: int) -> Notice:
     """Return the notice for the first refusal of its kind."""
     text = f"cannot send to {target}: {refusal.cause(number, os.strerror(number))}"
-    return Notice(time.time_ns(), "error", "refused", text, refusal.remedy("send", number))
+    found = refusal.sending(number, target.host, target.nic.name if target.nic else "IFACE")
+    hint = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
+    return Notice(time.time_ns(), "error", "refused", text, hint)

@@ -5,12 +5,14 @@ __udp_v6_is_mcast_sock, net/ipv4/igmp.c: ip_mc_sf_allow).
 """
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import membership
+from mcastctl.doctor.rules import membership, traffic
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.applications import Application
 from mcastctl.model.records import Finding
 
 _FEW = 3
+_LITTLE = 0.05
+"""Of what arrived, how much may be on its way where nobody reads."""
 _ANY = ("0.0.0.0", "::")  # noqa: S104
 
 
@@ -221,7 +223,8 @@ def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
         *moved(facts, "Udp.RcvbufErrors", "Udp6RcvbufErrors"),
         f"receive queue, sampled: {', '.join(map(str, samples[-8:]))} bytes",
     ]
-    if samples and min(samples) > 0 and len(set(samples)) == 1:
+    full = samples and min(samples) > 0 and len(set(samples)) == 1
+    if full and not _reads(facts, one.bound.drops - before):
         return error(
             "rx.app_not_reading",
             f"{who} does not read its socket: the receive queue is full and stays full",
@@ -237,6 +240,13 @@ def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
         f"a larger SO_RCVBUF{size}, up to sysctl net.core.rmem_max; or read faster",
         "socket",
     )
+
+
+def _reads(facts: Facts, lost: int) -> bool:
+    """Tell whether what was not lost was read: UDP counts a datagram when a program takes it."""
+    head = "Udp6" if facts.question.family == 6 else "Udp."
+    kept = 0 if facts.why_no_wire else facts.arrived_here() - lost
+    return kept > lost * _LITTLE and facts.moved(f"{head}InDatagrams") * 2 >= kept
 
 
 def _pid(one: Application) -> int | str:
@@ -260,7 +270,11 @@ def refused(facts: Facts, evidence: list[str]) -> Finding | None:
         return error(
             "host.cgroup_bpf",
             f"a BPF program of its control group refuses what {who} should hear",
-            [*evidence, "the socket itself has no filter (SO_GET_FILTER = 0)"],
+            [
+                *evidence,
+                "the socket itself has no filter (SO_GET_FILTER = 0)",
+                *traffic.programs_of(facts, "cgroup ingress"),
+            ],
             f"systemd: IPAddressAllow={facts.question.group} in the unit, or remove "
             "IPAddressDeny; 'bpftool cgroup tree' lists the programs",
             "host",

@@ -5,10 +5,10 @@ The reason decides first, the function second; the facts word the cause. Reasons
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import delivery, membership, packetfilter
+from mcastctl.doctor.rules import delivery, membership, packetfilter, traffic
 from mcastctl.doctor.rules.packetfilter import Packet
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.firewall import Rule
@@ -17,6 +17,17 @@ from mcastctl.model.records import Finding
 _MEMBERSHIP = ("ip_rcv_finish", "ip6_mc_input", "ip_mc_validate", "ip_route_input", "ip6_input")
 _STAGES = {"ingress": "host.firewall_ingress", "prerouting": "host.firewall_prerouting"}
 _STAGES |= {"input": "host.firewall_input"}
+
+
+_FREQUENT = 0.25
+"""Drops as many as this share of the most frequent ones may be the answer."""
+_WAY = (
+    *("OTHERHOST", "TC_INGRESS", "IP_CSUM", "IP_INHDR", "IPV6DISABLED"),
+    *("IP_INVALID_SOURCE", "IP_LOCALNET", "IP_LOCAL_SOURCE", "IP_RPFILTER", "NETFILTER_DROP"),
+    *("FRAG_REASM_TIMEOUT", "IP_INADDRERRORS", "NOT_SPECIFIED", "XFRM_POLICY", "SOCKET_RCVBUFF"),
+    *("SOCKET_FILTER", "UDP_CSUM"),
+)
+"""Reasons in the order of the path."""
 
 
 def here(facts: Facts) -> Counter[tuple[str, str]]:
@@ -29,16 +40,29 @@ def here(facts: Facts) -> Counter[tuple[str, str]]:
 
 
 def dominant(facts: Facts) -> Finding | None:
-    """Return the cause that the most frequent drop stands for."""
-    for (reason, function), count in here(facts).most_common():
+    """Return the cause that the drops stand for, the first on the path of those that are many."""
+    return next(findings(facts), None)
+
+
+def findings(facts: Facts) -> Iterator[Finding]:
+    """Yield the causes that the drops stand for: frequent ones along the path, then the rest."""
+    counted = here(facts)
+    many = max(counted.values(), default=0) * _FREQUENT
+
+    def place(one: tuple[tuple[str, str], int]) -> tuple[int, int]:
+        (reason, _), count = one
+        if count < many:
+            return len(_WAY) + 1, -count
+        return _WAY.index(reason) if reason in _WAY else len(_WAY), -count
+
+    for (reason, function), count in sorted(counted.items(), key=place):
         explain = _REASONS.get(reason)
         if explain is None and reason == "NOT_SPECIFIED":
             explain = _by_function(function)
         said = f"kernel dropped {count} datagrams: {reason} @ {function}"
         found = explain(facts, said) if explain else None
         if found is not None:
-            return found
-    return None
+            yield found
 
 
 def _by_function(function: str) -> "Callable[[Facts, str], Finding | None] | None":
@@ -192,8 +216,8 @@ def traffic_control(facts: Facts, said: str) -> Finding:
     return error(
         "host.tc_drop",
         f"a traffic control program on the ingress of {name} drops the group",
-        [said, f"dev.{name}: the capture saw them before"],
-        f"tc filter show dev {name} ingress; 'bpftool net' lists tcx programs, tc does not",
+        [said, f"dev.{name}: the capture saw them before", *traffic.culprits(facts, "ingress")],
+        traffic.remedy(facts, "ingress"),
         "host",
     )
 
@@ -271,7 +295,7 @@ def ipsec(facts: Facts, said: str) -> Finding:
     return error(
         "host.xfrm_policy",
         "an IPsec policy refuses the group",
-        [said, *moved(facts, "XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch")],
+        [said, *moved(facts, *(name for name in facts.after if name.startswith("XfrmIn")))],
         f"ip xfrm policy: add an exception (dir in, action allow) for {facts.question.group}",
         "host",
     )

@@ -1,8 +1,11 @@
 """What is sent dies on this host's way out: packet filter, queue, control group, TTL 0."""
 
+import errno
+
 from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules import traffic
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
-from mcastctl.doctor.rules.verdict import INFERRED, error, moved
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
 from mcastctl.host.firewall import Rule as FilterRule
 from mcastctl.model.records import Finding
 
@@ -51,13 +54,8 @@ def _filtered(
             remedy(rule, accept),
             "host",
         )
-    return error(
-        "tx.firewall_output",
-        "the packet filter drops the datagrams on their way out: sendto says EPERM",
-        evidence,
-        remedy(rule, accept),
-        "host",
-    )
+    found = refused(errno.EPERM, facts, evidence)
+    return found if rule is None else found._replace(hint=remedy(rule, accept))
 
 
 def qdisc(facts: Facts) -> Finding | None:
@@ -66,16 +64,30 @@ def qdisc(facts: Facts) -> Finding | None:
     count = sum(facts.drops[one] for one in reasons if not one.control and one.ifindex == 0)
     if not count:
         return None
+    found = refused(
+        errno.ENOBUFS,
+        facts,
+        [
+            f"kernel dropped {count} datagrams: {reasons[0].reason} @ {reasons[0].function}",
+            "sendto reports success; ENOBUFS only where IP_RECVERR (IPV6_RECVERR) is set",
+            *traffic.queue_losses(facts),
+            *moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards"),
+        ],
+    )
+    return found._replace(title=found.title.partition(": sendto")[0])
+
+
+def filtered(facts: Facts) -> Finding | None:
+    """tx.qdisc_drop by a filter or program of traffic control on the way out."""
+    count = _lost(facts, "TC_EGRESS")
+    if not count:
+        return None
     name = facts.name(facts.question.ifindex)
     return error(
         "tx.qdisc_drop",
-        f"the queueing discipline of {name} drops {count} datagrams; sendto reports success",
-        [
-            f"kernel dropped {count} datagrams: {reasons[0].reason} @ {reasons[0].function}",
-            *moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards"),
-        ],
-        f"tc -s qdisc show dev {name}: raise rate or limit, or remove it: tc qdisc del dev "
-        f"{name} root",
+        f"a traffic control program on the egress of {name} drops the datagrams",
+        [f"kernel dropped {count} datagrams: TC_EGRESS", *traffic.culprits(facts, "egress")],
+        traffic.remedy(facts, "egress"),
         "host",
     )
 
@@ -88,7 +100,10 @@ def cgroup(facts: Facts) -> Finding | None:
     return error(
         "tx.cgroup_bpf",
         "a BPF program of the sender's control group refuses the datagrams: EPERM",
-        [f"kernel dropped {count} datagrams: BPF_CGROUP_EGRESS"],
+        [
+            f"kernel dropped {count} datagrams: BPF_CGROUP_EGRESS",
+            *traffic.programs_of(facts, "cgroup egress"),
+        ],
         f"systemd: IPAddressAllow={facts.question.group} in the unit, or remove IPAddressDeny",
         "host",
     )
@@ -119,13 +134,18 @@ def ttl_zero(facts: Facts) -> Finding | None:
 def unseen_egress(facts: Facts) -> Finding | None:
     """Without the wire: the counters say that datagrams die at the interface's queue."""
     errors = facts.moved("Udp.SndbufErrors") + facts.moved("Udp6SndbufErrors")
+    losses = traffic.queue_drops(facts)
     if not facts.why_no_drops or errors < 3:
         return None
+    counters = moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards")
+    if losses:
+        certain = PROVED if losses >= errors else INFERRED
+        return refused(errno.ENOBUFS, facts, [*traffic.queue_losses(facts), *counters], certain)
     return error(
-        "tx.qdisc_drop",
-        "datagrams die at the egress of the interface; sendto reports success",
-        moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards"),
-        "tc -s qdisc show; as root, doctor tells a queue from a netdev egress rule",
+        "tx.firewall_egress",
+        "datagrams die at the egress of the interface, not in its queue; sendto reports success",
+        counters,
+        "as root: nft list ruleset (netdev tables), tc filter show dev IFACE egress",
         "host",
         INFERRED,
     )

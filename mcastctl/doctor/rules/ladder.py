@@ -15,6 +15,8 @@ from mcastctl.doctor.rules import (
     network,
     packetfilter,
     sender,
+    series,
+    traffic,
 )
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
@@ -36,7 +38,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause as far as anybody may know it, and what root would add."""
     found = first(facts, _RULES)
     if found is not None:
-        return [found] if found.certain == PROVED else [found, what_root_adds(facts)]
+        known = [found, *series.behind(facts, found)]
+        return known if found.certain == PROVED else [*known, what_root_adds(facts)]
     return [_nothing_found(facts), what_root_adds(facts)]
 
 
@@ -64,9 +67,10 @@ def _source_validation(facts: Facts) -> Finding | None:
     source = facts.reverse.source if facts.reverse else None
     if answers is None or source is None or answers.wanted is not False:
         return None
-    if answers.unicast is not False or answers.neighbour is False:
+    if answers.unicast is not False:
         return None
-    said = f"route get {facts.question.group} from {source} iif: refused, a neighbour's: taken"
+    name = facts.name(facts.question.ifindex)
+    said = f"route get from {source} iif {name}: refused, to the group and to this host itself"
     value = ip_address(source)
     if facts.local_source():
         if not _idle(facts):
@@ -77,6 +81,28 @@ def _source_validation(facts: Facts) -> Finding | None:
         return dropped.martian(facts, said)._replace(certain=INFERRED)
     counters = moved(facts, "TcpExt.IPReversePathFilter")
     return error("host.rp_filter", *dropped.rp_filter_words(facts, [said, *counters]), "host")
+
+
+def _reverse_path(facts: Facts) -> Finding | None:
+    """host.rp_filter where no source was named: the kernel counts what it refuses."""
+    settings = facts.knobs.get(facts.question.ifindex)
+    refused = facts.moved("TcpExt.IPReversePathFilter")
+    if facts.reverse is not None or facts.question.family == 6 or refused < _ENOUGH:
+        return None
+    if settings is None or not settings.rp_filter or not _idle(facts):
+        return None
+    name = facts.name(facts.question.ifindex)
+    return error(
+        "host.rp_filter",
+        f"reverse path filter: what comes in by {name} is not routed back by it",
+        [
+            *moved(facts, "TcpExt.IPReversePathFilter"),
+            f"effective rp_filter of {name} (the larger of all and {name}) = {settings.rp_filter}",
+        ],
+        f"ip route add SRC dev {name}, or: sysctl net.ipv4.conf.{name}.rp_filter=2 (undo: =1)",
+        "host",
+        INFERRED,
+    )
 
 
 def _without_address(facts: Facts) -> Finding | None:
@@ -104,7 +130,8 @@ def _udp_checksum(facts: Facts) -> Finding | None:
 
 
 def _ipsec(facts: Facts) -> Finding | None:
-    blocked = facts.moved("XfrmInPolBlock") + facts.moved("XfrmInNoPols")
+    refusing = ("XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch", "XfrmInNoStates")
+    blocked = sum(map(facts.moved, refusing))
     return dropped.ipsec(facts, "counters: a policy refuses") if blocked >= _ENOUGH else None
 
 
@@ -143,6 +170,93 @@ def _other_host(facts: Facts) -> Finding | None:
     return dropped.other_host(facts, "capture: every frame of the group is for another host")
 
 
+def _uncounted(facts: Facts) -> int:
+    """Return how many packets IP took in, did not count as multicast and did not deliver.
+
+    IPv4: of groups not joined where they arrive, or dropped in PREROUTING; IPv6: only the latter.
+    """
+    six = facts.question.family == 6
+    head = "Ip6" if six else "Ip."
+    explained = ("InHdrErrors", "InAddrErrors", "InNoRoutes", "ReasmReqds", "OutForwDatagrams")
+    known = sum(facts.moved(f"{head}{name}") for name in explained)
+    known += 0 if six else facts.moved("TcpExt.IPReversePathFilter")
+    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
+    reached = max(multicast, facts.moved(f"{head}InDelivers"))
+    return facts.moved(f"{head}InReceives") - reached - known
+
+
+def _undelivered(facts: Facts) -> int:
+    """Return how many packets were counted as multicast and not delivered to UDP."""
+    six = facts.question.family == 6
+    head = "Ip6" if six else "Ip."
+    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
+    discards = facts.moved("Ip6InDiscards") if six else 0
+    waiting = facts.moved(f"{head}ReasmReqds")
+    return multicast - facts.moved(f"{head}InDelivers") - waiting - discards
+
+
+def _by_another(facts: Facts) -> Finding | None:
+    """rx.joined_wrong_iface without the wire: only another interface brings in anything."""
+    index, lost = facts.question.ifindex, _uncounted(facts)
+    if facts.question.family == 6:  # not joined is told after the count there
+        lost += max(_undelivered(facts), 0)
+    if lost < 2 * _ENOUGH or not _idle(facts):
+        return None
+    own = facts.moved(f"dev.{facts.name(index)}.rx_packets")
+    others = {
+        one.name: facts.moved(f"dev.{one.name}.rx_packets")
+        for one in facts.links.values()
+        if one.ifindex != index and "loopback" not in one.flags and not facts.member_on(one.ifindex)
+    }
+    way = max(others, key=lambda name: others[name], default="")
+    if not way or others[way] < lost * 0.8 or own > lost * 0.2:
+        return None
+    name, group = facts.name(index), facts.question.group
+    return error(
+        "rx.joined_wrong_iface",
+        f"{group} is joined on {name}, but packets for groups come in by {way}",
+        [
+            *moved(facts, f"dev.{way}.rx_packets", f"dev.{name}.rx_packets"),
+            f"IP took {lost} of them for nobody: their group is not joined on {way}",
+        ],
+        f"join it on {way}: name that interface (-i {way}, imr_ifindex)",
+        "socket",
+        INFERRED,
+    )
+
+
+def _other_port(facts: Facts) -> Finding | None:
+    """rx.bound_wrong_port without the wire: UDP gets datagrams of joined groups for no socket."""
+    head = "Udp6" if facts.question.family == 6 else "Udp."
+    ignored = facts.moved(f"{head}IgnoredMulti")
+    if ignored < _ENOUGH or not _idle(facts) or not delivery.hearing(facts):
+        return None
+    question = facts.question
+    member, source = facts.member_on(question.ifindex), next(iter(question.sources), None)
+    included = {one.source for one in member.filter if one.including} if member else set()
+    if member is not None and source and included and source not in included:
+        listed = ", ".join(sorted(included))
+        return error(
+            "rx.source_filter",
+            f"a socket takes {question.group} from {listed} only: {source} is kept out",
+            [
+                f"/proc/net/mcfilter: {member.iface} has sources included: {listed}",
+                *moved(facts, f"{head}IgnoredMulti", f"{head}InDatagrams"),
+            ],
+            f"join {source}@{question.group}",
+            "socket",
+            INFERRED,
+        )
+    return error(
+        "rx.bound_wrong_port",
+        f"datagrams of joined groups arrive, but none for port {question.port}",
+        moved(facts, f"{head}IgnoredMulti", f"{head}InDatagrams"),
+        f"which port does the sender use? mcastctl sniff -i {facts.name(question.ifindex)}",
+        "socket",
+        INFERRED,
+    )
+
+
 def _idle(facts: Facts) -> bool:
     """Tell whether UDP delivered nothing to any program."""
     return not facts.moved("Udp.InDatagrams") + facts.moved("Udp6InDatagrams")
@@ -168,28 +282,24 @@ def _input(facts: Facts) -> Finding | None:
     """host.firewall_input: counted as multicast, not delivered to UDP."""
     six = facts.question.family == 6
     head = "Ip6" if six else "Ip."
-    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
-    delivered = facts.moved(f"{head}InDelivers")
-    waiting = facts.moved(f"{head}ReasmReqds")
-    discards = facts.moved("Ip6InDiscards") if six else 0
-    if multicast - delivered - waiting - discards < 2 * _ENOUGH:
+    if _undelivered(facts) < 2 * _ENOUGH:
         return None
     counters = moved(facts, "IpExt.InMcastPkts", "Ip6InMcastPkts", f"{head}InDelivers")
-    return _firewall(facts, "input", counters, PROVED)
+    # IPv6 counts as multicast also what nobody here has joined.
+    return _firewall(facts, "input", counters, INFERRED if six else PROVED)
 
 
 def _prerouting(facts: Facts) -> Finding | None:
     """host.firewall_prerouting: received, accepted by the routing code, yet not counted."""
     six = facts.question.family == 6
-    received = facts.moved("Ip6InReceives" if six else "Ip.InReceives")
-    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
-    delivered = facts.moved("Ip6InDelivers" if six else "Ip.InDelivers")
-    unexplained = received - max(multicast, delivered) - facts.moved("TcpExt.IPReversePathFilter")
-    unexplained -= facts.moved("Ip.InHdrErrors") + facts.moved("Ip6InHdrErrors")
-    if unexplained < 2 * _ENOUGH or not _idle(facts) or (not six and not _accepts(facts)):
+    lost = _uncounted(facts)
+    if lost < 2 * _ENOUGH or not _idle(facts) or (not six and not _accepts(facts)):
+        return None
+    if facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets") < lost * 0.8:
         return None
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts")
-    return _firewall(facts, "prerouting", moved(facts, *counters), INFERRED)
+    said = [*moved(facts, *counters), "or they are of groups that nobody here has joined"]
+    return _firewall(facts, "prerouting", said, INFERRED)
 
 
 def _early(facts: Facts) -> Finding | None:
@@ -197,7 +307,8 @@ def _early(facts: Facts) -> Finding | None:
     name = facts.name(facts.question.ifindex)
     if link.vanished(facts, name) < 4 * _ENOUGH or not _idle(facts):
         return None
-    if dropped.suspect(facts, "ingress") is None and not facts.why_no_rules:
+    known = traffic.suspects(facts, "ingress")
+    if known or (dropped.suspect(facts, "ingress") is None and not facts.why_no_rules):
         return dropped.traffic_control(facts, "counters: frames come in, IP counts none")._replace(
             certain=INFERRED
         )
@@ -230,10 +341,12 @@ _RULES: tuple[Rule, ...] = (
     _other_host,
     network.interface_local,
     network.link_local,
+    traffic.redirected,
     membership.missing,
     membership.filtered,
     _source_validation,
     _without_address,
+    _reverse_path,
     _older,
     _ip_checksum,
     delivery.fragments,
@@ -243,10 +356,12 @@ _RULES: tuple[Rule, ...] = (
     _refused,
     _unmatched,
     membership.port_in_use,
+    _by_another,
     _input,
     link.xdp,
     _prerouting,
     _early,
+    _other_port,
     delivery.crosstalk,
     delivery.duplicates,
     sender.loop_off,

@@ -1,7 +1,9 @@
 """Causes in the interface itself: down, without carrier, without IPv6, XDP, macvlan."""
 
+import errno
+
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
 from mcastctl.model.records import Finding
 
 _ENOUGH = 12
@@ -13,11 +15,14 @@ def down(facts: Facts) -> Finding | None:
     link = facts.links.get(facts.question.ifindex)
     if link is None or "up" in link.flags:
         return None
-    sends = facts.question.role == "sender"
+    said = [f"link {link.name}: flag UP is not set"]
+    if facts.question.role == "sender":
+        title = f"{link.name} is administratively down"  # most sends say ENETUNREACH then
+        return refused(errno.ENETDOWN, facts, said)._replace(title=title)
     return error(
-        "tx.interface_down" if sends else "if.down",
+        "if.down",
         f"{link.name} is administratively down",
-        [f"link {link.name}: flag UP is not set"],
+        said,
         f"ip link set {link.name} up (routes over it are gone and must be added again)",
         "host",
     )
@@ -65,6 +70,7 @@ def xdp(facts: Facts) -> Finding | None:
     if not dropped and vanished(facts, name) < _ENOUGH:
         return None
     evidence = [f"link {name}: an XDP program is attached (IFLA_XDP)"] if attached else []
+    evidence += [str(one) for one in facts.programs if (one.hook, one.place) == ("xdp", name)]
     if dropped:
         evidence.append(f"kernel dropped {dropped} datagrams of the group in XDP")
     return error(

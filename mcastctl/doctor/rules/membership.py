@@ -208,9 +208,35 @@ def filtered(facts: Facts) -> Finding | None:
     if member is None:
         return None
     source = _only_source(facts) or next(iter(facts.question.sources), None)
-    if source is None or not excludes(member, source):
+    if source is None:
+        return None
+    if not member.mode_certain and not excludes(member, source):
+        return _by_routing(facts, member, source)
+    if not excludes(member, source):
         return None
     return msf_limit(facts, source) or _source_filter(facts, member, source)
+
+
+def _by_routing(facts: Facts, member: GroupMembership, source: str) -> Finding | None:
+    """rx.source_filter where the kernel lists no filter: its input routing applies it all the same.
+
+    A neighbour's datagrams to the group are taken, and this source's to the host; these are not.
+    """
+    answers = facts.answers.get(member.ifindex)
+    if answers is None or answers != (False, True, True):
+        return None
+    group = facts.question.group
+    return error(
+        "rx.source_filter",
+        f"a source filter on {member.iface} keeps {source} out of {group}",
+        [
+            f"route get {group} from {source} iif {member.iface}: refused, from a neighbour: taken",
+            "/proc/net/mcfilter does not list this interface's filters now (its newest group has "
+            "none)",
+        ],
+        f"join {source}@{group}, or unblock {source} (MCAST_UNBLOCK_SOURCE)",
+        "socket",
+    )
 
 
 def _only_source(facts: Facts) -> str | None:
@@ -296,6 +322,8 @@ def ssm_without_source(facts: Facts) -> Finding | None:
     member = facts.member_on(question.ifindex)
     if member is None or not is_ssm(question.group) or member.mode == "include":
         return None
+    if not member.mode_certain:
+        return None  # the kernel does not say that it has no sources
     source = next(iter(question.sources), "SRC")
     return error(
         "rx.ssm_asm_join",

@@ -1,7 +1,7 @@
 """Nothing of the group came in: what of that lies in this host's reports, else in the network."""
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
+from mcastctl.doctor.rules.packetfilter import Packet, describe, must_match, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
 from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
@@ -130,6 +130,24 @@ def queries_dropped(facts: Facts) -> Finding | None:
     )
 
 
+def queries_refused(facts: Facts) -> Finding | None:
+    """The same before any query came: a rule that is about them without a doubt."""
+    version = facts.question.family
+    name, protocol = _NAMES[version]
+    packet = Packet("", _QUERIES[version], protocol, 0, facts.name(facts.question.ifindex))
+    rule = _rule(facts, ("ingress", "prerouting", "input"), _QUERIES[version])
+    if rule is None or not (must_match(rule, packet) or "mld-listener-query" in rule.text):
+        return None
+    return error(
+        f"host.firewall_{name}_in",
+        f"the packet filter would drop {name.upper()} queries: a switch forgets this host then",
+        [describe(facts, rule)],
+        remedy(rule, "ip protocol igmp" if version == 4 else "icmpv6 type 130"),
+        "host",
+        INFERRED,
+    )
+
+
 def _is_query(facts: Facts, one: object) -> bool:
     name = facts.name(facts.question.ifindex)
     six = facts.question.family == 6
@@ -208,14 +226,15 @@ def silent(facts: Facts) -> Finding:
         evidence = [f"the wire could not be watched: {facts.why_no_wire}"]
     if facts.member_on(question.ifindex):
         evidence.append(f"{question.group} is joined on {name}")
-    evidence.append(
-        f"capture: {asked} {protocol} queries on {name}"
-        if asked
-        else f"no {protocol} query was heard on {name}: without a querier a switch forgets "
-        "members after some minutes"
-    )
+    if asked:
+        evidence.append(f"capture: {asked} {protocol} queries on {name}")
+    elif not facts.why_no_wire:
+        evidence.append(
+            f"no {protocol} query was heard on {name}: without a querier a switch forgets "
+            "members after some minutes"
+        )
     hint = "look at the sender, then at each switch and router on the way (--role sender, switch)"
-    if not asked:
+    if not asked and not facts.why_no_wire:
         hint += "; is there a querier? 'ip link set BRIDGE type bridge mcast_querier 1'"
     return error(
         "net.not_on_wire",

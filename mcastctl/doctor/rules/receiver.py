@@ -8,11 +8,12 @@ from mcastctl.doctor.rules import (
     link,
     membership,
     network,
-    packetfilter,
     router,
     sender,
+    series,
+    traffic,
 )
-from mcastctl.doctor.rules.verdict import Rule, first, info, warning
+from mcastctl.doctor.rules.verdict import Rule, first, info
 from mcastctl.model.records import Finding
 
 _LOCAL: tuple[Rule, ...] = (link.down, link.no_carrier, link.ipv6_disabled)
@@ -20,6 +21,7 @@ _ARRIVED: tuple[Rule, ...] = (
     router.container,
     dropped.dominant,
     delivery.fragments,
+    traffic.redirected,
     membership.missing,
     membership.filtered,
     delivery.unmatched,
@@ -65,19 +67,13 @@ def diagnose(facts: Facts) -> list[Finding]:
 
 
 def _behind(facts: Facts, found: Finding) -> list[Finding]:
-    """Return what would keep the datagrams out next, once the answer is repaired: warnings."""
+    """Return what comes after the answer, and what else may keep a silent interface silent."""
+    later = series.behind(facts, found)
     if found.id == "net.not_on_wire":
-        return network.remarks(facts)
-    if found.id.startswith(("rx.", "host.firewall")):
-        return []
-    later = []
-    for hook in ("prerouting", "input"):
-        rule = dropped.certain_suspect(facts, hook)
-        if rule is not None:
-            title = f"behind that, a rule in {hook.upper()} would drop the group"
-            hint = dropped.accepting(facts, rule)
-            evidence = [packetfilter.describe(facts, rule)]
-            later.append(warning(f"host.firewall_{hook}", title, evidence, hint, "host"))
+        return [*later, *network.remarks(facts)]
+    if found.id in series.NOT_MEMBER and not facts.arrivals():
+        # A switch that snoops sends to members only: nobody can tell before that is mended.
+        later.append(series.mentioned(network.silent(facts)))
     return later
 
 

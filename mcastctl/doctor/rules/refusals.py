@@ -1,7 +1,10 @@
 """The kernel refuses to send: no route, no such address, no zone, too big; or nobody tries."""
 
+import errno
+
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.verdict import INFERRED, error, moved
+from mcastctl.doctor.rules.verdict import INFERRED, error, moved, refused
+from mcastctl.model import refusal
 from mcastctl.model.address import keeps_zone
 from mcastctl.model.records import Finding
 
@@ -34,13 +37,8 @@ def not_local(facts: Facts) -> Finding | None:
     strange = [one for one in facts.question.sources if one not in own]
     if not strange or facts.outgoing():
         return None
-    return error(
-        "tx.source_not_local",
-        f"{', '.join(strange)} is no address of this host: nothing can be sent from it",
-        [f"addresses here: {', '.join(sorted(own))}"],
-        f"ip addr add {strange[0]}/LEN dev IFACE, or send from an address that exists",
-        "host",
-    )
+    said = f"{', '.join(strange)} is none of the addresses here: {', '.join(sorted(own))}"
+    return refused(errno.EADDRNOTAVAIL, facts, [said])
 
 
 def no_zone(facts: Facts) -> Finding | None:
@@ -71,19 +69,12 @@ def bound_no_route(facts: Facts) -> Finding | None:
         return None
     name = facts.name(question.ifindex)
     link_ = facts.links.get(question.ifindex)
-    hint = f"ip -6 route add multicast {question.group} dev {name} table local"
+    said = [f"ip -6 route get {question.group} oif {name}: {route.reason}"]
+    found = refused(errno.ENETUNREACH, facts, [*said, *moved(facts, "Ip6OutNoRoutes")])
     if link_ is not None and "loopback" in link_.flags:
-        hint = f"ip -6 route add local {question.group}/128 dev {name} table local"
-    return error(
-        "tx.no_route",
-        f"no route leads to {question.group} by {name}: sendto says ENETUNREACH",
-        [
-            f"ip -6 route get {question.group} oif {name}: {route.reason}",
-            *moved(facts, "Ip6OutNoRoutes"),
-        ],
-        hint,
-        "host",
-    )
+        local = f"ip -6 route add local {question.group}/128 dev {name} table local"
+        return found._replace(hint=local)
+    return found
 
 
 def counted_no_route(facts: Facts) -> Finding | None:
@@ -98,28 +89,9 @@ def no_route(facts: Facts) -> Finding | None:
     route = facts.route
     if route is None or route.leaves:
         return None
-    name = facts.name(facts.question.ifindex) if facts.question.ifindex else "IFACE"
-    counters = moved(facts, "Ip.OutNoRoutes", "Ip6OutNoRoutes")
-    said = f"ip route get {facts.question.group}: {route.reason}"
-    if route.route_type in ("unreachable", "prohibit", "blackhole"):
-        return error(
-            "tx.route_prohibited",
-            f"a route of type {route.route_type} refuses the group",
-            [said, *counters],
-            f"ip route get {facts.question.group}; remove that route, or: ip route add "
-            f"{facts.question.group} dev {name}",
-            "host",
-        )
-    six = facts.question.family == 6
-    group = "-6 route add multicast ff00::/8" if six else "route add 224.0.0.0/4"
-    tail = " table local" if six else ""
-    return error(
-        "tx.no_route",
-        "no route leads to the group: sendto says ENETUNREACH",
-        [said, *counters],
-        f"ip {group} dev {name}{tail}, or IP_MULTICAST_IF, or bind() a source address",
-        "host",
-    )
+    said = [f"ip route get {facts.question.group}: {route.reason}"]
+    said += moved(facts, "Ip.OutNoRoutes", "Ip6OutNoRoutes")
+    return refused(refusal.BY_ROUTE.get(route.route_type or "", errno.ENETUNREACH), facts, said)
 
 
 def mtu(facts: Facts) -> Finding | None:
@@ -129,9 +101,9 @@ def mtu(facts: Facts) -> Finding | None:
     if not never and not fails:
         return None
     link_ = facts.links.get(facts.question.ifindex)
-    return error(
-        "tx.message_too_big",
-        "the datagrams are larger than the MTU and may not be cut: EMSGSIZE",
+    return refused(
+        errno.EMSGSIZE,
+        facts,
         [
             *(
                 f"{facts.holders(one)}: IP_MTU_DISCOVER = {one.options.discover}"
@@ -141,9 +113,8 @@ def mtu(facts: Facts) -> Finding | None:
             *([f"MTU of {link_.name}: {link_.mtu}"] if link_ else []),
             *moved(facts, "Ip.FragFails", "Ip6FragFails"),
         ],
-        "send less than the MTU at once, or IP_MTU_DISCOVER = IP_PMTUDISC_DONT",
-        "socket",
         INFERRED,
+        where="socket",
     )
 
 

@@ -1,7 +1,7 @@
 """A multicast router: why a datagram that came in is not forwarded."""
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import dropped, network
+from mcastctl.doctor.rules import dropped, network, series
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, info, moved
 from mcastctl.model.forwarding import ForwardingEntry
@@ -14,7 +14,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause, none of severity error where the group is forwarded."""
     found = first(facts, _RULES)
     if found is not None:
-        return [found]
+        return [found, *series.after(facts, found, _WAY)]
     shown = [describe_entry(one) for one in _entries(facts)]
     return [info("ok", f"{facts.question.group} is forwarded", shown)]
 
@@ -187,6 +187,8 @@ def _unseen_ttl(facts: Facts) -> Finding | None:
     sent = sum(one.packets_out for one in facts.forwarding_interfaces) - facts.forwarded_before
     if not facts.why_no_wire or grown < 3 or sent or not any(one.oifs for one in entries):
         return None
+    if facts.moved("Ip.FragFails") + facts.moved("Ip6FragFails"):
+        return None  # too large for the way out
     return error(
         "tx.ttl_too_low",
         "the entry matches, and nothing leaves: the TTL is likely used up",
@@ -225,6 +227,31 @@ def _dropped(facts: Facts) -> Finding | None:
             "host",
         )
     return None
+
+
+def _unseen_rp_filter(facts: Facts) -> Finding | None:
+    """router.rp_filter without drop reasons: the kernel counts what the filter refuses."""
+    refused = facts.moved("TcpExt.IPReversePathFilter")
+    strict = [facts.name(index) for index, one in facts.knobs.items() if one.rp_filter]
+    if not facts.why_no_drops or refused < 3 or not strict or facts.question.family == 6:
+        return None
+    way = facts.reverse.iface if facts.reverse else None
+    return error(
+        "router.rp_filter",
+        f"the reverse path filter of {', '.join(strict)} refuses what comes in",
+        [
+            *moved(facts, "TcpExt.IPReversePathFilter"),
+            *(
+                [f"the route back to {facts.reverse.source} leads by {way}"]
+                if facts.reverse
+                else []
+            ),
+        ],
+        f"the unicast route to the source must point to where it arrives, or: sysctl "
+        f"net.ipv4.conf.{strict[0]}.rp_filter=2 (undo: =1)",
+        "host",
+        INFERRED,
+    )
 
 
 def _too_big(facts: Facts) -> Finding | None:
@@ -267,6 +294,7 @@ _RULES: tuple[Rule, ...] = (
     container,
     _no_daemon,
     _dropped,
+    _unseen_rp_filter,
     _wrong_interface,
     _ttl,
     _unseen_ttl,
@@ -275,3 +303,31 @@ _RULES: tuple[Rule, ...] = (
     _too_big,
     _nothing,
 )
+
+
+def _ttl_ahead(facts: Facts) -> Finding | None:
+    """tx.ttl_too_low before there is any way out to compare it with."""
+    flows = [one for one in facts.group_flows("in") if one.dport == facts.question.port]
+    if not flows or max(one.ttl for one in flows) > 1:
+        return None
+    return error(
+        "tx.ttl_too_low",
+        "the datagrams arrive with TTL 1: no router forwards them",
+        [f"capture: TTL {max(one.ttl for one in flows)} on arrival"],
+        "IP_MULTICAST_TTL (IPV6_MULTICAST_HOPS) of at least the number of hops in the sender",
+        "sender",
+    )
+
+
+_WAY = (
+    series.Station(("net.", "group.", "container.", "router.mc_forwarding_off")),
+    series.Station(("router.rp_filter",)),
+    series.Station(("router.wrong_iif",), _wrong_interface),
+    series.Station(("router.no_mroute", "router.no_oif"), _no_exit),
+    series.Station(("tx.ttl_too_low", "router.ttl_threshold"), _ttl_ahead),
+    series.Station(
+        ("router.firewall_forward",), series.firewall("forward", "router.firewall_forward")
+    ),
+    series.Station(("router.mtu",), _too_big),
+)
+"""The way through, for what comes after the answer."""

@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import egress, link, network, refusals
+from mcastctl.doctor.rules import egress, link, network, refusals, series
 from mcastctl.doctor.rules.packetfilter import describe
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
@@ -27,7 +27,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     if found is None:
         found = first(facts, _LEFT if out else _SILENT)
     if found is not None:
-        return [found]
+        return [found, *series.behind(facts, found)]
     if facts.why_no_wire:
         return [_nothing_found(facts), what_root_adds(facts)]
     return [_leaves(facts), *_remarks(facts)]
@@ -200,6 +200,7 @@ _DROPPED: tuple[Rule, ...] = (
     egress.cgroup,
     egress.firewall,
     egress.qdisc,
+    egress.filtered,
     egress.ttl_zero,
     egress.unseen_egress,
     egress.unseen_output,

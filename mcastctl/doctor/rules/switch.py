@@ -3,7 +3,15 @@
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import dropped
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, info
+from mcastctl.doctor.rules.verdict import (
+    INFERRED,
+    PROVED,
+    Rule,
+    error,
+    first,
+    info,
+    what_root_adds,
+)
 from mcastctl.host.firewall import Rule as FilterRule
 from mcastctl.model.forwarding import Bridge, BridgePort
 from mcastctl.model.records import Finding
@@ -15,10 +23,12 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause, none of severity error where every member's port gets the group."""
     found = first(facts, _RULES)
     if found is not None:
-        return [found]
+        blind = facts.why_no_wire and found.certain != PROVED
+        return [found, what_root_adds(facts)] if blind else [found]
     listed = [f"{one.port}: {one.group}" for one in facts.database if _mine(facts, one.group)]
     title = f"the bridges of this host pass {facts.question.group} on"
-    return [info("ok", title, listed or ["its database has no entry for the group"])]
+    passing = info("ok", title, listed or ["its database has no entry for the group"])
+    return [passing, what_root_adds(facts)] if facts.why_no_wire else [passing]
 
 
 def _mine(facts: Facts, group: str) -> bool:
@@ -186,11 +196,10 @@ def _no_flood(facts: Facts) -> Finding | None:
 def _no_entry(facts: Facts) -> Finding | None:
     """net.switch_no_mdb, net.no_querier: the database does not lead to the port."""
     bridge = _bridge(facts)
-    if bridge is None or not bridge.snooping:
+    # Where some port has it, only the wire tells whether the sender is behind the others.
+    if bridge is None or not bridge.snooping or (facts.why_no_wire and _listed(facts, bridge)):
         return None
-    listed = {
-        one.port for one in facts.database if one.bridge == bridge.iface and _mine(facts, one.group)
-    }
+    listed = _listed(facts, bridge)
     entering = _entering(facts, bridge)
     waiting = [one.iface for one in _others(facts, bridge) if one.iface not in listed]
     lost = _count(facts, "NO_TX_TARGET")
@@ -229,6 +238,13 @@ def _no_entry(facts: Facts) -> Finding | None:
         "network",
         PROVED if lost else INFERRED,
     )
+
+
+def _listed(facts: Facts, bridge: Bridge) -> set[str]:
+    """Return the ports that the database has for the group."""
+    return {
+        one.port for one in facts.database if one.bridge == bridge.iface and _mine(facts, one.group)
+    }
 
 
 def _reported(facts: Facts, bridge: Bridge) -> set[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mcastctl.doctor.facts import Facts
+from mcastctl.model import refusal
 from mcastctl.model.records import Finding
 
 Rule = Callable[[Facts], Finding | None]
@@ -16,6 +17,17 @@ def error(  # noqa: PLR0917 - the parts of a finding, in the order it prints the
 ) -> Finding:
     """Return a cause of the fault; `ident` is an id of the catalogue."""
     return Finding(ident, "error", title, evidence, hint, where, certain)
+
+
+def refused(
+    number: int, facts: Facts, evidence: list[str], certain: str = PROVED, *, where: str = "host"
+) -> Finding:
+    """Return what a send refused with an errno means, in the words of `send` itself."""
+    question = facts.question
+    iface = facts.name(question.ifindex) if question.ifindex else "IFACE"
+    cause = refusal.sending(number, question.group, iface) or refusal.Cause("tx.refused", "", "")
+    title = f"{cause.title}: sendto says {refusal.name(number)}"
+    return error(cause.ident, title, evidence, cause.hint, where, certain)
 
 
 def warning(ident: str, title: str, evidence: list[str], hint: str, where: str) -> Finding:

@@ -1,0 +1,117 @@
+"""Traffic control and BPF programs as evidence and as a cause: who took the datagrams, by name."""
+
+from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
+from mcastctl.host.trafficcontrol import Filter
+from mcastctl.model.records import Finding
+
+_SHARE, _ENOUGH = 0.5, 3
+"""Of the datagrams on the wire, how many a filter must have seen to be theirs."""
+
+
+def describe(facts: Facts, one: Filter) -> str:
+    """Return a filter as evidence."""
+    words = [f"{each.kind} {each.verdict}" for each in one.actions]
+    words = [_named(facts, word) for word in words]
+    program = f" {one.program}" if one.program else ""
+    seen = _grown(facts, one)
+    count = f" (saw {seen} packets meanwhile)" if seen else ""
+    place = f"tc filter {facts.name(one.ifindex)} {one.direction} pref {one.preference}"
+    return f"{place}: {one.kind}{program} {', '.join(words)}".rstrip() + count
+
+
+def _named(facts: Facts, words: str) -> str:
+    head, found, index = words.rpartition(" index ")
+    return f"{head} {facts.name(int(index))}" if found and index.isdecimal() else words
+
+
+def _grown(facts: Facts, one: Filter) -> int:
+    before = next((each for each in facts.traffic_before.filters if each.key == one.key), None)
+    return one.packets - (before.packets if before else 0)
+
+
+def suspects(facts: Facts, direction: str) -> list[Filter]:
+    """Return the filters of the interface in question that may take a packet, the busiest first."""
+    found = [
+        one
+        for one in facts.traffic.filters
+        if one.ifindex == facts.question.ifindex
+        and one.direction == direction
+        and (one.program or any(each.takes for each in one.actions))
+    ]
+    return sorted(found, key=lambda one: -_grown(facts, one))
+
+
+def culprits(facts: Facts, direction: str) -> list[str]:
+    """Return, as evidence, what may have dropped packets at tc of the interface in question."""
+    name = facts.name(facts.question.ifindex)
+    hook = f"tcx {direction}"
+    found = [str(one) for one in facts.programs if (one.hook, one.place) == (hook, name)]
+    return [*found, *(describe(facts, one) for one in suspects(facts, direction)[:3])]
+
+
+def remedy(facts: Facts, direction: str) -> str:
+    """Return how to look at, and remove, what sits at tc."""
+    name = facts.name(facts.question.ifindex)
+    filters = suspects(facts, direction)
+    show = f"tc filter show dev {name} {direction}; 'bpftool net' lists tcx programs, tc does not"
+    if not filters:
+        return show
+    one = filters[0]
+    return f"tc filter del dev {name} {direction} pref {one.preference} (see: {show})"
+
+
+def programs_of(facts: Facts, hook: str) -> list[str]:
+    """Return the programs at a hook as evidence."""
+    return [str(one) for one in facts.programs if one.hook == hook]
+
+
+def redirected(facts: Facts) -> Finding | None:
+    """host.tc_drop without a drop: a filter on ingress sends the datagrams somewhere else."""
+    name = facts.name(facts.question.ifindex)
+    wire = facts.wire().get(name, 0)
+    said = [f"capture: {wire} datagrams came in by {name} before it"]
+    if facts.why_no_wire:
+        wire = facts.moved(f"dev.{name}.rx_packets")
+        said = moved(facts, f"dev.{name}.rx_packets")
+    for one in suspects(facts, "ingress"):
+        elsewhere = any(each.verdict.startswith("redirect") for each in one.actions)
+        if elsewhere and _grown(facts, one) >= max(wire * _SHARE, _ENOUGH):
+            return error(
+                "host.tc_drop",
+                f"a traffic control filter on {name} redirects what comes in",
+                [describe(facts, one), *said],
+                remedy(facts, "ingress"),
+                "host",
+                INFERRED if facts.why_no_wire else PROVED,
+            )
+    return None
+
+
+def queue_losses(facts: Facts) -> list[str]:
+    """Return what the queueing disciplines of the interface in question lost meanwhile."""
+    before = {one.key: one for one in facts.traffic_before.qdiscs}
+    found = []
+    for one in facts.traffic.qdiscs:
+        old = before.get(one.key)
+        if one.ifindex != facts.question.ifindex or old is None:
+            continue
+        counts = {
+            "drops": one.drops - old.drops,
+            "overlimits": one.overlimits - old.overlimits,
+            "requeues": one.requeues - old.requeues,
+        }
+        moved = ", ".join(f"{name} +{count}" for name, count in counts.items() if count)
+        if moved:
+            found.append(f"qdisc {one.kind} {one.handle} {one.parent}: {moved}")
+    return found
+
+
+def queue_drops(facts: Facts) -> int:
+    """Return how many packets the qdiscs of the way out dropped meanwhile, ingress left out."""
+    before = {one.key: one.drops for one in facts.traffic_before.qdiscs}
+    return sum(
+        one.drops - before.get(one.key, one.drops)
+        for one in facts.traffic.qdiscs
+        if one.ifindex == facts.question.ifindex and one.kind not in ("ingress", "clsact")
+    )

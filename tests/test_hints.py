@@ -1,0 +1,127 @@
+"""`listen` that hears nothing tells why, as far as anybody may know it, and is no slower for it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from conftest import Pair
+from faults import GROUP, PORT, voice
+from place import Running
+from streams import check_schema
+from world import Host, need
+
+TARGET = f"{GROUP}:{PORT}"
+MEBIBYTE = 1 << 20
+SAID = r"^mcastctl: warning: nothing heard for 3 s; (.*)\nhint: (.*)$"
+
+
+def listening(host: Host, *args: str, **options: bool) -> Running:
+    return host.start_mcastctl("listen", TARGET, *args, **options)
+
+
+def told(running: Running) -> str:
+    """What the hint says, once it is there."""
+    return running.wait_stderr(SAID, timeout=30)[0]
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def child(running: Running) -> int:
+    """The diagnosis beside a listener, once it runs its own program."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for pid in children(running.pid):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"mcastctl.doctor.aside" in words:
+                return pid
+        time.sleep(0.005)
+    raise AssertionError("no child was started")
+
+
+def test_silence_without_a_fault_here(pair: Pair) -> None:
+    """Nobody sends: this host is acquitted, once; a run too short for it is left alone."""
+    plain, quiet, without, short, none, js = (
+        listening(pair.b, "-i", "b0", *args)
+        for args in (
+            (),
+            ("-q",),
+            ("--no-hints",),
+            ("-T", "1s"),
+            ("--expect-none",),
+            ("-j",),
+        )
+    )
+    said = told(plain)
+    assert "no fault found on this host; " in said
+    assert "[net.not_on_wire]" in said
+    assert f"sudo mcastctl doctor {TARGET} -i b0" in said
+    js.wait_stdout('"type":"notice"', timeout=30)
+    peak = next(
+        line for line in Path(f"/proc/{plain.pid}/status").read_text().splitlines() if "HWM" in line
+    )
+    assert int(peak.split()[1]) * 1024 < 20 * MEBIBYTE, peak
+    assert not children(plain.pid)
+    outcomes = {}
+    for name, one in (("plain", plain), ("quiet", quiet), ("without", without), ("none", none)):
+        one.signal(signal.SIGINT)
+        outcomes[name] = one.finish()
+    assert outcomes["plain"].stderr.count("nothing heard for 3 s") == 1
+    for name in ("quiet", "without", "none"):
+        assert "nothing heard for" not in outcomes[name].stderr
+    assert "nothing heard for" not in short.finish().stderr
+    js.signal(signal.SIGINT)
+    records = js.finish().records
+    check_schema(records)
+    (notice,) = [one for one in records if one["type"] == "notice"]
+    assert (notice["level"], notice["code"]) == ("warning", "doctor")
+    assert notice["hint"]
+
+
+def test_the_cause_is_named(pair: Pair) -> None:
+    """Firewall, reverse path, another port, another interface: each by what anybody may see."""
+    need("nft")
+    pair.a.ip("addr add 10.77.0.7/32 dev a0")
+    pair.b.ip("link add b9 type veth peer name b8", "link set b9 up", "link set b8 up")
+    pair.b.ip("addr add 10.5.5.5/24 dev b9", "route add 10.77.0.0/16 dev b9")
+
+    def asked(iface: str = "b0", **more: object) -> str:
+        sender = voice(pair.a, **more)
+        running = listening(pair.b, "-i", iface, privileged=False)
+        try:
+            return told(running)
+        finally:
+            running.stop()
+            sender.stop()
+
+    pair.b.sh(
+        "nft add table inet t; nft add chain inet t c '{ type filter hook input priority 0; }';"
+        " nft add rule inet t c udp dport 5000 drop"
+    )
+    assert "[host.firewall_input]" in asked()
+    pair.b.sh("nft flush ruleset")
+    assert "[rx.bound_wrong_port]" in asked(port=5001)
+    elsewhere = asked("b9")
+    assert "[rx.joined_wrong_iface]" in elsewhere
+    assert "-i b0" in elsewhere
+    pair.b.sysctl("net/ipv4/conf/b0/rp_filter", 1)
+    assert "[host.rp_filter]" in asked(source="10.77.0.7")
+
+
+def test_who_hears_something_asks_nobody(pair: Pair) -> None:
+    """The diagnosis is ended by the first datagram, and with the listener."""
+    hearing, ended = listening(pair.b, "-i", "b0"), listening(pair.b, "-i", "b0")
+    beside = [child(hearing), child(ended)]
+    ended.signal(signal.SIGTERM)
+    ended.finish()
+    voice(pair.a)
+    hearing.wait_stdout(GROUP)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in beside):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    hearing.signal(signal.SIGINT)
+    assert "nothing heard" not in hearing.finish().stderr
