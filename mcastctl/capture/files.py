@@ -120,13 +120,13 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
 
     Raises CaptureFileError when it cannot be read or is no capture file.
     """
-    from mcastctl.capture.pcap import PcapFile, is_pcap
+    from mcastctl.capture.pcap import HEADER, PcapFile, is_pcap
     from mcastctl.capture.pcapng import PcapngFile, is_pcapng
 
     source = Input(path, ready)
     whole = source.need(4)
     magic = source.pending[:4]
-    if whole and is_pcap(magic):
+    if whole and is_pcap(magic) and (source.need(HEADER) or not source.stopped):
         return PcapFile(source)
     if whole and is_pcapng(magic):
         return PcapngFile(source)
@@ -147,7 +147,13 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
     )
 
 
+_LAST_NS = (1 << 64) - 1
+
+
 def repacked(ts_ns: int, captured: bytes, length: int) -> bytes:
-    """Return a record in the form of `Block`: little-endian, ticks of a nanosecond."""
-    count = ts_ns & 0xFFFFFFFFFFFFFFFF
+    """Return a record in the form of `Block`: little-endian, ticks of a nanosecond.
+
+    A time before 1970 or after 2554 becomes the first or last that the form can hold.
+    """
+    count = min(max(ts_ns, 0), _LAST_NS)
     return struct.pack("<IIII", count >> 32, count & 0xFFFFFFFF, len(captured), length) + captured

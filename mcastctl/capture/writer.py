@@ -101,9 +101,7 @@ class Writer:
         head = struct.pack(
             "<IIIII", which, count >> 32 & 0xFFFFFFFF, count & 0xFFFFFFFF, len(data), frame.length
         )
-        flags = _FLAGS.get(frame.direction)
-        options = _option(2, struct.pack("<I", flags)) + _option(0, b"") if flags else b""
-        return _block(6, head + data + bytes(-len(data) % 4) + options)
+        return _block(6, head + data + bytes(-len(data) % 4) + _packet_options(frame))
 
     def _interface(self, key: _Interface) -> int:
         if key not in self._interfaces:
@@ -149,6 +147,14 @@ class Writer:
 def _block(kind: int, body: bytes) -> bytes:
     body += bytes(-len(body) % 4)
     return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+
+def _packet_options(frame: Frame) -> bytes:
+    """Return the comments of a frame and where it went."""
+    options = [_option(1, one.encode(errors="surrogateescape")) for one in frame.comments]
+    if frame.direction in _FLAGS:
+        options.append(_option(2, struct.pack("<I", _FLAGS[frame.direction])))
+    return b"".join([*options, _option(0, b"")]) if options else b""
 
 
 def _option(code: int, value: bytes) -> bytes:
