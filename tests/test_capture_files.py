@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -148,6 +149,24 @@ def test_no_bytes_make_a_reader_fail(tmp_path_factory: pytest.TempPathFactory, d
     path.unlink()
 
 
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def test_a_fifo_is_read_when_somebody_writes(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    outcome = sniff("-r", path, "-T", "0.3s", timeout=30)
+    assert (outcome.returncode, outcome.stderr) == (0, "0 packets\n")
+    command = [sys.executable, "-m", "mcastctl", "sniff", "-r", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        path.write_bytes(f.pcap(PACKETS))  # opens when the reader has
+        assert running.stdout is not None
+        assert len(running.stdout.readlines()) == len(PACKETS)
+        assert running.wait(20) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
@@ -156,6 +175,10 @@ def test_no_bytes_make_a_reader_fail(tmp_path_factory: pytest.TempPathFactory, d
         ("empty", lambda path: path.touch(), "is empty"),
         ("text", lambda path: path.write_text("hello"), "is no capture file: it begins with 68"),
         ("packed", lambda path: path.write_bytes(b"\x1f\x8b\x08\0"), "is no capture file"),
+        ("link", lambda path: path.symlink_to(path), "too many levels of symbolic links"),
+        ("device", lambda path: path.symlink_to("/dev/null"), "is empty"),
+        ("zeros", lambda path: path.symlink_to("/dev/zero"), "it begins with 00 00 00 00"),
+        ("socket", bind, "it is a socket"),
     ],
 )
 def test_what_is_no_capture_file(

@@ -169,6 +169,14 @@ def test_a_direction_is_shown_where_the_file_knows_it(tmp_path: Path) -> None:
         ("-j", "-w", "-"),
         ("-o", "hex"),
         ("-c", "0"),
+        ("-j", "-X"),
+        ("-o", "jsonl", "-e"),
+        ("--streams", "-A"),
+        ("--control", "-x"),
+        ("-w", "x.pcap", "-e"),
+        ("-w", "x.pcap", "--rotate-size", "1M"),
+        ("--rotate-keep", "3"),
+        ("-w", ""),
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path: Path, args: tuple[str, ...]) -> None:
@@ -176,6 +184,34 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, args: tuple[str, ...
     assert outcome.returncode == 2
     assert outcome.stdout == ""
     assert [line.split(":")[0] for line in outcome.stderr.splitlines()] == ["mcastctl", "hint"]
+    assert args[-1].rstrip("13M") in outcome.stderr or args[0] in outcome.stderr
+
+
+def test_settings_for_every_run_contradict_nothing(tmp_path: Path) -> None:
+    settings = {"MCASTCTL_SNIFF_LINK": "1", "MCASTCTL_SNIFF_ROTATE_KEEP": "3"}
+    path = capture(tmp_path, [f.ether(control.IGMP["v2 report"])])
+    outcome = sniff("-r", path, "-j", env={**os.environ, **settings})
+    assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing/x", "hint: make the directory first: mkdir -p missing"),
+        ("folder/.", "is a directory"),
+        ("file/x", "hint: file is no directory"),
+    ],
+)
+def test_where_nothing_can_be_written(tmp_path: Path, suffix: str, name: str, said: str) -> None:
+    path = capture(tmp_path, [])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    into = name if name.endswith(".") else f"{name}.{suffix}"
+    outcome = sniff("-r", path, "-w", into, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert len(outcome.stderr.splitlines()) == 2
+    assert said in outcome.stderr
 
 
 def test_count_stops_and_tells_when_too_few(tmp_path: Path) -> None:
