@@ -300,7 +300,11 @@ def dressed(packet: bytes) -> dict[int, list[bytes]]:
     big = [struct.pack(">I", 30 if six else 2)]
     sll = struct.pack("!HHH8sH", 4, 1, 6, b"\2\0\0\0\0\1", kind)
     sll2 = struct.pack("!HHIHBB8s", kind, 0, 5, 1, 2, 6, b"\2\0\0\0\0\1")
+    ppp = b"\x00\x57" if six else b"\x00\x21"
     return {
+        9: [b"\xff\x03" + ppp + packet, ppp + packet, ppp[1:] + packet],
+        51: [struct.pack("!BBHH", 0x11, 0, 1, len(packet) + 2) + ppp + packet],
+        204: [b"\1" + ppp + packet],
         1: [
             f.ether(packet),
             f.ether(packet) + bytes(20),  # padding
