@@ -71,8 +71,8 @@ MLD = {
 }
 
 
-def _pim4(kind: int, body: bytes) -> bytes:
-    return f.ip4(A4, "224.0.0.13", 103, f.pim(kind, body))
+def _pim4(kind: int, body: bytes, second: int = 0) -> bytes:
+    return f.ip4(A4, "224.0.0.13", 103, f.pim(kind, body, second=second))
 
 
 def _pim6(kind: int, body: bytes) -> bytes:
@@ -121,6 +121,40 @@ _BOOTSTRAP = (
     + f.unicast("10.9.9.8")
     + struct.pack("!HBB", 150, 192, 0)
 )
+_FRAGMENT = (
+    struct.pack("!HBB", 78, 30, 64)
+    + f.unicast("10.9.9.9")
+    + f.group("239.0.0.0", 8)
+    + struct.pack("!BBH", 5, 2, 0)
+    + b"".join(f.unicast(rp) + struct.pack("!HBB", 150, 7, 0) for rp in ("10.9.9.7", "10.9.9.8"))
+    + f.group("232.0.0.0", 8)
+    + struct.pack("!BBH", 1, 0, 0)
+)
+_BOOTSTRAP6 = (
+    struct.pack("!HBB", 77, 126, 64)
+    + f.unicast("2001:db8::9")
+    + f.group("ff00::", 8)
+    + struct.pack("!BBH", 1, 1, 0)
+    + f.unicast("2001:db8::8")
+    + struct.pack("!HBB", 150, 192, 0)
+)
+_ATTRIBUTES = (
+    f.unicast(B4)
+    + struct.pack("!BBH", 0, 1, 210)
+    + f.group("239.1.1.1", 32)
+    + struct.pack("!HH", 2, 0)
+    + f.attributed("10.0.0.3", 32, (4, bytes(3)), (0x45, b"last"))
+    + f.source("10.0.0.4", 32)
+)
+_REFRESH = (
+    f.group("239.1.1.1", 32)
+    + f.unicast("10.0.0.7")
+    + f.unicast("10.0.0.1")
+    + struct.pack("!IIBBBB", 110, 20, 24, 16, 0xC0, 60)
+)
+_OFFER = f.unicast("10.9.9.9") + struct.pack("!II", 110, 20)
+_BACKOFF = _OFFER + f.unicast("10.0.0.8") + struct.pack("!IIH", 100, 10, 1000)
+_INSIDE6 = f.datagram("2001:db8::7", "ff3e::7", 4000, 5004, b"inside")
 _INSIDE = f.datagram("10.0.0.7", "239.7.7.7", 4000, 5004, b"inside")
 PIM = {
     "hello": _pim4(0, _hello(*_OPTIONS)),
@@ -137,6 +171,32 @@ PIM = {
     ),
     "graft": _pim4(6, _JOIN4),
     "graft ack": _pim4(7, _JOIN4),
+    "hello, everything": _pim4(
+        0,
+        _hello(
+            *_OPTIONS,
+            (22, b""),
+            (24, f.unicast(B4) + f.unicast("10.0.0.9")),
+            (26, b""),
+            (65001, f.unicast(B4)),
+            (4711, b"unknown"),
+        ),
+    ),
+    "register, IPv6": _pim6(1, struct.pack("!I", 0) + _INSIDE6),
+    "null register, IPv6": _pim6(1, struct.pack("!I", 0x40000000) + _INSIDE6[:40]),
+    "register stop, IPv6": _pim6(2, f.group("ff3e::7", 128) + f.unicast("2001:db8::7")),
+    "join/prune, attributes": _pim4(3, _ATTRIBUTES),
+    "bootstrap, fragment": _pim4(4, _FRAGMENT),
+    "bootstrap, IPv6": _pim6(4, _BOOTSTRAP6),
+    "assert, IPv6": _pim6(
+        5, f.group("ff3e::7", 128) + f.unicast("2001:db8::7") + struct.pack("!II", 101, 20)
+    ),
+    "candidate rp, IPv6": _pim6(
+        8, struct.pack("!BBH", 1, 192, 150) + f.unicast("2001:db8::8") + f.group("ff00::", 8)
+    ),
+    "state refresh": _pim4(9, _REFRESH),
+    "df offer": _pim4(10, _OFFER, 0x10),
+    "df backoff": _pim4(10, _BACKOFF, 0x30),
     "candidate rp": _pim4(
         8, struct.pack("!BBH", 1, 192, 150) + f.unicast("10.9.9.8") + f.group("239.0.0.0", 8)
     ),
@@ -159,6 +219,10 @@ VRRP = {
     ),
     "v3": f.ip4(
         A4, "224.0.0.18", 112, _vrrp(_V3, _HOLDERS, f.pseudo(A4, "224.0.0.18", 112, 16)), ttl=255
+    ),
+    "v3, no pseudo-header": f.ip4(A4, "224.0.0.18", 112, _vrrp(_V3, _HOLDERS), ttl=255),
+    "v3, goodbye": f.ip4(
+        A4, "224.0.0.18", 112, _vrrp(bytes((0x31, 9, 0, 1, 0, 10)), _HOLDERS[:1]), ttl=255
     ),
     "v3, IPv6": f.ip6(
         A6,
@@ -194,7 +258,17 @@ _NAMES = struct.pack("!HHHHHH", 0, 0, len(_ODD) + 1, 0, 0, 0) + b"".join(
     bytes((len(one.encode()),)) + one.encode() + _SERVICE + struct.pack("!HH", 12, 1)
     for one in _ODD
 )
+_MANY = struct.pack("!HHHHHH", 0, 0x8400, 0, 120, 0, 0) + _answer(
+    1, f.packed(A4), f.name("a.local")
+)
+_MANY += b"".join(_answer(1, f.packed(f"10.0.1.{n}"), b"\1b\xc0\x0c") for n in range(119))
+_TYPES = bytes((0, 6, 0x40, 0, 0, 0x08, 0, 0x08)) + bytes((1, 1, 0x40))
+_DENIAL = struct.pack("!HHHHHH", 0, 0x8400, 0, 1, 0, 0) + _answer(
+    47, b"\xc0\x0c" + _TYPES, f.name("host.local")
+)
 MDNS = {
+    "many records": f.datagram(A4, "224.0.0.251", 5353, 5353, _MANY),
+    "denial": f.datagram(A4, "224.0.0.251", 5353, 5353, _DENIAL),
     "names": f.datagram(A4, "224.0.0.251", 5353, 5353, _NAMES + b"\0\0\x0c\0\1"),
     "query": f.datagram(A4, "224.0.0.251", 5353, 5353, _QUESTION),
     "response": f.datagram(A4, "224.0.0.251", 5353, 5353, _ANSWERS),
@@ -226,7 +300,11 @@ def dressed(packet: bytes) -> dict[int, list[bytes]]:
     big = [struct.pack(">I", 30 if six else 2)]
     sll = struct.pack("!HHH8sH", 4, 1, 6, b"\2\0\0\0\0\1", kind)
     sll2 = struct.pack("!HHIHBB8s", kind, 0, 5, 1, 2, 6, b"\2\0\0\0\0\1")
+    ppp = b"\x00\x57" if six else b"\x00\x21"
     return {
+        9: [b"\xff\x03" + ppp + packet, ppp + packet, ppp[1:] + packet],
+        51: [struct.pack("!BBHH", 0x11, 0, 1, len(packet) + 2) + ppp + packet],
+        204: [b"\1" + ppp + packet],
         1: [
             f.ether(packet),
             f.ether(packet) + bytes(20),  # padding

@@ -142,8 +142,15 @@ def source(address: str, length: int, flags: int = 4) -> bytes:
     return bytes((2 if ":" in address else 1, 0, flags, length)) + packed(address)
 
 
-def pim(kind: int, body: bytes, before: bytes = b"") -> bytes:
-    data = struct.pack("!BBH", 0x20 | kind, 0, 0) + body
+def attributed(address: str, length: int, *attributes: tuple[int, bytes]) -> bytes:
+    """A source with join attributes (RFC 5384)."""
+    listed = b"".join(bytes((kind, len(value))) + value for kind, value in attributes)
+    plain = source(address, length)
+    return plain[:1] + b"\1" + plain[2:] + listed
+
+
+def pim(kind: int, body: bytes, before: bytes = b"", *, second: int = 0) -> bytes:
+    data = struct.pack("!BBH", 0x20 | kind, second, 0) + body
     return filled(data, 2, before) if kind != 1 else filled(data[:8], 2, before) + data[8:]
 
 

@@ -41,6 +41,7 @@ NOT_COMMANDS = {
     "app.py",
     "options.py",
     "params.py",
+    "refusals.py",
     "config.py",
     "run.py",
     "generate.py",

@@ -504,14 +504,30 @@ def test_a_backlog_does_not_keep_it_from_ending(pair: Pair) -> None:
 
 TELLING = """
 import os, sys
-def tell(event, args):
+FIRST = {"model/ring.py": "frame_at", "output/rings.py": "lines", "decode/packet.py": "decode"}
+def tell(what):
+    with open(f"/proc/{os.getpid()}/status") as status:
+        lines = dict(line.split(":\\t", 1) for line in status)
+    os.write(2, f"{what} {lines['CapEff'].strip()} {os.geteuid()}\\n".encode())
+def imported(event, args):
     if event == "import" and args[0].startswith(("mcastctl.decode", "scapy.layers", "scapy.all")):
-        with open("/proc/self/status") as status:
-            lines = dict(line.split(":\\t", 1) for line in status)
-        os.write(2, f"{args[0]} {lines['CapEff'].strip()} {os.geteuid()}\\n".encode())
-sys.addaudithook(tell)
+        tell(args[0])
+def called(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and FIRST.get("/".join(code.co_filename.split("/")[-2:])) == code.co_name:
+        sys.setprofile(None)
+        tell("parse")
+sys.addaudithook(imported)
+sys.setprofile(called)
 from mcastctl.cli.app import main
 main()
+"""
+"""Tells capabilities and user when a decoder is loaded, and when the first frame is looked at."""
+SENDING = """
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+sock.sendto(b"x", ("239.1.1.1", 5004))
 """
 
 
@@ -543,7 +559,7 @@ def test_no_capability_is_left(world: World, tmp_path: Path, args: list[str]) ->
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
 @pytest.mark.parametrize("sudo", [False, True], ids=["root", "sudo"])
 def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
-    """In a network namespace of its own, but as the real root."""
+    """In a network namespace of its own, but as the real root; before any frame is looked at."""
     tmp_path.chmod(0o755)
     user = 54321
     environment = {"SUDO_UID": str(user), "SUDO_GID": str(user)} if sudo else {}
@@ -552,7 +568,9 @@ def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
     script = f"ip link set lo up; exec {sys.executable} {program} sniff -i lo -v"
     unshare = ["unshare", "--net", "sh", "-c", script]
     env = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "HOME": str(tmp_path), **environment}
-    with subprocess.Popen(unshare, stderr=subprocess.PIPE, env=env, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(unshare, env=env, **pipes) as process:
+        assert process.stdout is not None
         assert process.stderr is not None
         said = ""
         while "without capabilities" not in said:
@@ -560,15 +578,35 @@ def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
             assert line, said
             said += line
         held = status_of(process.pid)
+        inside = ["nsenter", f"--net=/proc/{process.pid}/ns/net", sys.executable, "-c", SENDING]
+        subprocess.run(inside, check=True)
+        assert "239.1.1.1.5004" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         said += process.stderr.read()
     uids = {int(one) for one in held["Uid"].split()} | {int(one) for one in held["Gid"].split()}
     assert uids == ({user} if sudo else {65534})
     assert held["Groups"] == ""
     assert [held["CapEff"], held["CapPrm"], held["NoNewPrivs"]] == ["0" * 16, "0" * 16, "1"]
-    loaded = re.findall(r"^mcastctl\.decode\S* (\S+) (\d+)$", said, re.M)
-    assert loaded
-    assert set(loaded) == {("0" * 16, str(user if sudo else 65534))}
+    told = re.findall(r"^(mcastctl\.decode|parse)\S* (\S+) (\d+)$", said, re.M)
+    assert {who[0] for who in told} == {"mcastctl.decode", "parse"}
+    assert {who[1:] for who in told} == {("0" * 16, str(user if sudo else 65534))}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
+    """The first file is opened by root, the next ones would be by somebody else."""
+    tmp_path.chmod(0o755)
+    command = ["unshare", "--net", sys.executable, "-m", "mcastctl", "sniff", "-i", "lo"]
+    command += ["-w", str(tmp_path / "x.pcap"), "--rotate-size", "1M", "-T", "0.1s"]
+    environment = {name: value for name, value in os.environ.items() if "SUDO" not in name}
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert outcome.returncode == 2
+    error, hint = outcome.stderr.splitlines()
+    assert error == (
+        "mcastctl: error: cannot rotate: the capture runs as user 'nobody', who may create no "
+        f"files in {tmp_path}"
+    )
+    assert "install -d -o nobody DIR" in hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
@@ -607,6 +645,11 @@ def test_an_ordinary_user_is_told_the_choices(world: World) -> None:
         (["-i", "nope"], "no interface has the name, index or address 'nope'"),
         (["-i", "lo", "no", "filter"], "filter 'no filter': "),
         (["-i", "lo", "-w", "/nowhere/x.pcap"], "cannot write /nowhere/x.pcap: no such file"),
+        (["-i", "lo", "-X", "-j"], "-X adds to lines of text, and -j prints none"),
+        (["-i", "lo", "-e", "-w", "x.pcap"], "-e adds to lines of text, and -w prints none"),
+        (["-i", "lo", "--rotate-time", "1s"], "--rotate-time is for the files of -w"),
+        (["-i", "lo", "-w", "x.pcap", "--rotate-size", "0"], "--rotate-size: 0 would begin"),
+        (["-i", "lo", "-w", "x.pcap", "--rotate-keep", "2"], "nothing begins a second"),
         (["-i", "lo", "-w", "-", "-j"], "-j and -w - both want standard output"),
         (["-i", "lo", "-w", "-", "--rotate-size", "1k"], "standard output cannot be rotated"),
         (["-i", "lo", "-s", "5"], "snap length"),

@@ -52,7 +52,24 @@ FIELDS = [
     "dns.a", "dns.aaaa", "dns.ptr.domain_name", "dns.srv.target", "dns.srv.port",
 ]  # fmt: skip
 DNS_TYPES = {1: "A", 12: "PTR", 13: "HINFO", 16: "TXT", 28: "AAAA", 33: "SRV", 41: "OPT"}
-DNS_TYPES |= {47: "NSEC", 255: "ANY"}
+DNS_TYPES |= {44: "SSHFP", 47: "NSEC", 255: "ANY", 257: "CAA"}
+PIM_NUMBERS = {
+    "holdtime_s": "holdtime",
+    "dr_priority": "dr_priority",
+    "generation_id": "generation_id",
+    "metric": "metric",
+    "metric_preference": "metric_pref",
+    "propagation_delay_ms": "propagation_delay",
+    "override_interval_ms": "override_interval",
+    "fragment_tag": "fragment_tag",
+    "hash_mask_length": "hash_mask_len",
+    "bsr_priority": "bsr_priority",
+    "ttl": "ttl",
+    "interval_s": "interval",
+}
+FIELDS += [f"pim.{name}" for name in PIM_NUMBERS.values() if f"pim.{name}" not in FIELDS]
+FIELDS += ["pim.originator", "pim.bsr_ip6", "pim.rp_count", "pim.frp_count"]
+FIELDS += ["pim.address_list", "pim.address_list_ip6"]
 
 
 def theirs(path: Path) -> list[dict[str, list[str]]]:
@@ -159,13 +176,24 @@ def same_pim(row: dict[str, list[str]], fields: dict[str, Any]) -> None:
         assert mine == values(f"pim.{field}_ip", f"pim.{field}_ip6"), (row, fields)
     upstream = values("pim.upstream_neighbor", "pim.upstream_neighbor_ip6")
     assert ([fields["upstream_neighbor"]] if "upstream_neighbor" in fields else []) == upstream
-    for name, field in (
-        ("holdtime_s", "holdtime"), ("dr_priority", "dr_priority"), ("metric", "metric"),
-        ("generation_id", "generation_id"), ("metric_preference", "metric_pref"),
-    ):  # fmt: skip
+    for name, field in PIM_NUMBERS.items():
         if name in fields:
-            assert fields[name] == int(row[f"pim.{field}"][0]), (row, fields)
-    if fields["type"] in ("assert", "register-stop"):
+            assert fields[name] == int(row[f"pim.{field}"][0], 0), (row, fields)
+    mine = [rp["rp"] for entry in groups for rp in entry.get("rps", [])]
+    assert [*mine, *([fields["rp"]] if "rp" in fields else [])] == values("pim.rp", "pim.rp_ip6")
+    assert [str(entry["rp_count"]) for entry in groups if "rps" in entry] == values("pim.rp_count")
+    assert [str(len(entry["rps"])) for entry in groups if "rps" in entry] == (
+        values("pim.frp_count")
+    )
+    assert fields.get("addresses", []) == values("pim.address_list", "pim.address_list_ip6")
+    for name in ("bsr", "originator"):
+        assert ([fields[name]] if name in fields else []) == values(
+            f"pim.{name}", f"pim.{name}_ip6"
+        )
+    if fields["type"] == "register" and "group" in fields and not fields["null_register"]:
+        addresses = [*values("ip.src", "ipv6.src"), *values("ip.dst", "ipv6.dst")]
+        assert {fields["source"], fields["group"]} <= set(addresses), (row, fields)
+    if fields["type"] in ("assert", "register-stop", "state-refresh"):
         assert [fields["source"]] == values("pim.source", "pim.source_ip6"), (row, fields)
 
 

@@ -169,6 +169,14 @@ def test_a_direction_is_shown_where_the_file_knows_it(tmp_path: Path) -> None:
         ("-j", "-w", "-"),
         ("-o", "hex"),
         ("-c", "0"),
+        ("-j", "-X"),
+        ("-o", "jsonl", "-e"),
+        ("--streams", "-A"),
+        ("--control", "-x"),
+        ("-w", "x.pcap", "-e"),
+        ("-w", "x.pcap", "--rotate-size", "1M"),
+        ("--rotate-keep", "3"),
+        ("-w", ""),
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path: Path, args: tuple[str, ...]) -> None:
@@ -176,6 +184,34 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, args: tuple[str, ...
     assert outcome.returncode == 2
     assert outcome.stdout == ""
     assert [line.split(":")[0] for line in outcome.stderr.splitlines()] == ["mcastctl", "hint"]
+    assert args[-1].rstrip("13M") in outcome.stderr or args[0] in outcome.stderr
+
+
+def test_settings_for_every_run_contradict_nothing(tmp_path: Path) -> None:
+    settings = {"MCASTCTL_SNIFF_LINK": "1", "MCASTCTL_SNIFF_ROTATE_KEEP": "3"}
+    path = capture(tmp_path, [f.ether(control.IGMP["v2 report"])])
+    outcome = sniff("-r", path, "-j", env={**os.environ, **settings})
+    assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing/x", "hint: make the directory first: mkdir -p missing"),
+        ("folder/.", "is a directory"),
+        ("file/x", "hint: file is no directory"),
+    ],
+)
+def test_where_nothing_can_be_written(tmp_path: Path, suffix: str, name: str, said: str) -> None:
+    path = capture(tmp_path, [])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    into = name if name.endswith(".") else f"{name}.{suffix}"
+    outcome = sniff("-r", path, "-w", into, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert len(outcome.stderr.splitlines()) == 2
+    assert said in outcome.stderr
 
 
 def test_count_stops_and_tells_when_too_few(tmp_path: Path) -> None:
@@ -240,6 +276,39 @@ def test_ipv6_fragments_with_options_inside(tmp_path: Path) -> None:
     assert last["fields"]["extension_headers"] == ["destination"]
     late = [f.Record(frame, (f.EPOCH + 40 * at) * 10**9) for at, frame in enumerate(made)]
     assert {one["proto"] for one in packets(capture(tmp_path, late))} == {"ip6"}
+
+
+def test_datagrams_of_any_size(tmp_path: Path) -> None:
+    """Jumbo frames, super-packets as segmentation offload shows them, and jumbograms (RFC 2675)."""
+    made = [f.datagram("10.0.0.1", GROUP, 1, 2, bytes(size)) for size in (8972, 65000)]
+    made += [f.datagram("2001:db8::1", "ff15::1", 1, 2, bytes(size)) for size in (8952, 65000)]
+    unknown = made[0][:2] + b"\0\0" + made[0][4:]  # the card fills the length in
+    body = struct.pack("!HHHH", 1, 2, 0, 0) + bytes(70_000)
+    jumbo = f.hop_by_hop(17, struct.pack("!BBI", 0xC2, 4, len(body) + 8)) + body
+    huge = f.ip6("2001:db8::1", "ff15::1", 0, b"") + jumbo
+    path = capture(tmp_path, [f.ether(packet) for packet in (*made, unknown, huge)])
+    found = packets(path)
+    sizes = [(one["proto"], one["fields"]["payload_length"]) for one in found]
+    assert sizes == [("udp", size) for size in (8972, 65000, 8952, 65000, 8972, 70_000)]
+    assert not [one for one in found if "malformed" in one["fields"]]
+    assert len(sniff("-r", path).stdout.splitlines()) == len(found)
+
+
+def test_links_that_nobody_decodes_are_counted(tmp_path: Path) -> None:
+    """IEEE 802.11, Bluetooth, USB and numbers of nobody, in one file, with frames of no bytes."""
+    linktypes = (105, 127, 6, 10, 107, 147, 187, 195, 201, 220, 249, 65535, 1)
+    report = control.IGMP["v2 report"]
+    data = f.section() + b"".join(f.interface(one) for one in linktypes)
+    for which in range(len(linktypes)):
+        frame = f.ether(report) if linktypes[which] == 1 else report
+        data += f.packet(frame, of=which) + f.packet(b"", of=which)
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(data)
+    outcome = sniff("-r", path)
+    assert (outcome.returncode, len(outcome.stdout.splitlines())) == (0, 2 * len(linktypes))
+    protos = [one["proto"] for one in packets(path)]
+    assert protos[:-2:2] == [f"linktype-{one}" for one in linktypes[:-1]]
+    assert protos[-2] == "igmp"
 
 
 def test_checksums_are_judged_only_where_they_can_be(tmp_path: Path) -> None:

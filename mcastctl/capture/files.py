@@ -4,6 +4,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from mcastctl.model.errors import McastError
 from mcastctl.model.frame import Block
@@ -43,6 +44,8 @@ class Input:
         self.stopped = False
         self._own = path != "-"
         try:
+            if self._own and Path(path).is_socket():
+                raise OSError(0, "it is a socket")
             # Without a writer, opening a FIFO would wait where no signal handler runs.
             self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if self._own else 0
             mode = os.fstat(self.descriptor).st_mode
@@ -85,9 +88,10 @@ class Input:
         self.offset += size
 
     def close(self) -> None:
-        """Close what was opened."""
-        if self._own:
+        """Close what was opened; a second time does nothing."""
+        if self._own and self.descriptor >= 0:
             os.close(self.descriptor)
+            self.descriptor = -1
 
 
 class CaptureFile:
@@ -120,13 +124,13 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
 
     Raises CaptureFileError when it cannot be read or is no capture file.
     """
-    from mcastctl.capture.pcap import PcapFile, is_pcap
+    from mcastctl.capture.pcap import HEADER, PcapFile, is_pcap
     from mcastctl.capture.pcapng import PcapngFile, is_pcapng
 
     source = Input(path, ready)
     whole = source.need(4)
     magic = source.pending[:4]
-    if whole and is_pcap(magic):
+    if whole and is_pcap(magic) and (source.need(HEADER) or not source.stopped):
         return PcapFile(source)
     if whole and is_pcapng(magic):
         return PcapngFile(source)
@@ -136,7 +140,7 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
     if not magic:
         raise CaptureFileError(
             f"{source.name} is empty",
-            hint="-r takes a pcap or pcapng file, or - for standard input",
+            hint="even a capture of no packets has a header: did what wrote it fail?",
         )
     packed = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd", b"\xfd7": "xz", b"BZ": "bzip2"}
     program = packed.get(magic[:2])
@@ -147,7 +151,13 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
     )
 
 
+_LAST_NS = (1 << 64) - 1
+
+
 def repacked(ts_ns: int, captured: bytes, length: int) -> bytes:
-    """Return a record in the form of `Block`: little-endian, ticks of a nanosecond."""
-    count = ts_ns & 0xFFFFFFFFFFFFFFFF
+    """Return a record in the form of `Block`: little-endian, ticks of a nanosecond.
+
+    A time before 1970 or after 2554 becomes the first or last that the form can hold.
+    """
+    count = min(max(ts_ns, 0), _LAST_NS)
     return struct.pack("<IIII", count >> 32, count & 0xFFFFFFFF, len(captured), length) + captured

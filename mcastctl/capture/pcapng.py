@@ -1,7 +1,8 @@
 """pcapng files to blocks of records: any mix of sections, byte orders, interfaces and clocks.
 
 The format: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html; the limits are
-those of libpcap's sf-pcapng.c. Blocks that carry no packet are passed over.
+those of libpcap's sf-pcapng.c. Blocks that carry no packet are passed over, once they are as
+long as their type demands.
 """
 
 import struct
@@ -9,14 +10,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mcastctl.capture.files import CaptureFile, Input, repacked
-from mcastctl.model.frame import MAX_FRAME, Block
+from mcastctl.model.frame import MAX_FRAME, Block, longest
 
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 MAX_BLOCK = 16 << 20
 MAX_INTERFACES = 65_536
 _MAGIC = struct.pack("<I", SECTION)
 _ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
-_END, _NAME, _RESOLUTION, _OFFSET, _FLAGS = 0, 2, 9, 14, 2
+_END, _COMMENT = 0, 1
+_NAME, _DESCRIPTION, _RESOLUTION, _OFFSET, _FLAGS = 2, 3, 9, 14, 2
+_LEAST = {SECTION: 28, INTERFACE: 20, OLD_PACKET: 32, SIMPLE_PACKET: 16, PACKET: 32}
+_LEAST |= {4: 16, 5: 24, 10: 20, 0xBAD: 16, 0x40000BAD: 16}
+"""Bytes of the smallest block of a type: names, statistics, secrets and custom blocks too."""
 _DIRECTIONS = {1: "in", 2: "out"}
 _RECORD = 12
 """Where in an Enhanced Packet Block the four numbers of a `Block` record begin."""
@@ -51,8 +56,14 @@ class Run(NamedTuple):
 
     which: int
     interface: Interface
-    direction: str
     order: str
+    direction: str = ""
+    comments: tuple[str, ...] = ()
+
+    @property
+    def bare(self) -> bool:
+        """Whether its packets have no options that matter here."""
+        return not self.direction and not self.comments
 
 
 class PcapngFile(CaptureFile):
@@ -119,7 +130,7 @@ class PcapngFile(CaptureFile):
         peek = struct.Struct(f"{run.order}IIII8xI").unpack_from
         add(at + _RECORD)
         at += size
-        if run.direction:
+        if not run.bare:
             return at
         while at <= end:
             _, kind, size, other, captured = peek(data, at - 4)
@@ -147,9 +158,12 @@ class PcapngFile(CaptureFile):
             return self._fault(f"a block claims {size} bytes")
         if at + size > len(data):
             return 0
+        kind = struct.unpack_from(f"{self._order}I", data, at)[0]
         if data[at + 4 : at + 8] != data[at + size - 4 : at + size]:
-            return self._fault("a block gives two different lengths")
-        return size
+            self._fault("a block gives two different lengths")
+        elif size < _LEAST.get(kind, 0):
+            self._fault(f"a block of type {kind:#x} has {size} bytes only")
+        return 0 if self._damage else size
 
     def _fault(self, what: str) -> int:
         self._damage = what
@@ -168,28 +182,38 @@ class PcapngFile(CaptureFile):
             ticks=True,
             iface=run.interface.name,
             direction=run.direction,
+            comments=run.comments,
         )
 
     def _packet(self, data: bytes, at: int, size: int) -> Run | None:
         """Return what an Enhanced Packet Block belongs to, None for damage."""
-        if size < 32:
-            self._fault(f"a packet block of {size} bytes")
-            return None
         which, _, _, captured = struct.unpack_from(f"{self._order}IIII", data, at + 8)
         if not self._plausible(which, captured, size - 32):
             return None
-        direction = ""
+        run = Run(which, self.interfaces[which], self._order)
         options = at + 28 + (captured + 3 & ~3)
-        if options + 4 < at + size:
-            flags = self._options(data[options : at + size - 4]).get(_FLAGS, b"")
-            word = struct.unpack(f"{self._order}I", flags)[0] if len(flags) == 4 else 0
-            direction = _DIRECTIONS.get(word & 3, "")
-        return Run(which, self.interfaces[which], direction, self._order)
+        if options + 4 >= at + size:
+            return run
+        return self._described(run, data[options : at + size - 4])
+
+    def _described(self, run: Run, options: bytes) -> Run | None:
+        """Return a run with what the options of its packet say."""
+        found = self._options(options)
+        flags = found.get(_FLAGS, [bytes(4)])[0]
+        if len(flags) != 4:
+            self._fault(f"flags of {len(flags)} bytes")
+        if self._damage:
+            return None
+        word = struct.unpack(f"{self._order}I", flags)[0]
+        return run._replace(
+            direction=_DIRECTIONS.get(word & 3, ""),
+            comments=tuple(map(_text, found.get(_COMMENT, ()))),
+        )
 
     def _plausible(self, which: int, captured: int, room: int) -> bool:
         if which >= len(self.interfaces):
             return bool(self._fault(f"a packet of interface {which}, which is not described"))
-        if captured > min(room, MAX_FRAME):
+        if captured > min(room, longest(self.interfaces[which].linktype)):
             return bool(self._fault(f"a packet claims {captured} captured bytes of {room}"))
         return True
 
@@ -197,36 +221,33 @@ class PcapngFile(CaptureFile):
         """Take any other block; return the record of one whose form is unusual."""
         body = data[at + 8 : at + size - 4]
         if isinstance(kind, Run):
-            return self._converted(body, PACKET, kind.direction)
+            return self._converted(body, kind)
         if kind == SECTION:
             self._section(body)
         elif kind == INTERFACE:
             self._interface(body)
         elif kind == OLD_PACKET:
-            return self._converted(body, OLD_PACKET, "")
+            return self._old(body)
         elif kind == SIMPLE_PACKET:
             return self._simple(body)
         return None
 
     def _section(self, body: bytes) -> None:
-        if len(body) < 16:
-            self._fault("a section header ends early")
-            return
         major, minor = struct.unpack_from(f"{self._order}HH", body, 4)
         if major != 1 or minor not in (0, 2):
             self._fault(f"version {major}.{minor} of pcapng is unknown")
+        self._options(body[16:])
         self.interfaces = []
 
     def _interface(self, body: bytes) -> None:
-        if len(body) < 8 or len(self.interfaces) >= MAX_INTERFACES:
-            short = len(body) < 8
-            self._fault("an interface ends early" if short else "too many interfaces")
+        if len(self.interfaces) >= MAX_INTERFACES:
+            self._fault("too many interfaces")
             return
         linktype, _, snaplen = struct.unpack_from(f"{self._order}HHI", body)
-        options = self._options(body[8:])
-        name = options.get(_NAME, b"").split(b"\0")[0].decode(errors="surrogateescape")
+        options = {code: values[0] for code, values in self._options(body[8:]).items()}
+        name = _text(options.get(_NAME) or options.get(_DESCRIPTION) or b"")
         tick = (1000, 1)
-        if options.get(_RESOLUTION):
+        if len(options.get(_RESOLUTION, b"")) == 1:
             code = options[_RESOLUTION][0]
             per_s = 2 ** (code & 0x7F) if code & 0x80 else 10**code
             whole = per_s <= 10**9 and 10**9 % per_s == 0
@@ -237,48 +258,52 @@ class PcapngFile(CaptureFile):
         if self.linktype < 0:
             self.linktype = linktype
 
-    def _options(self, data: bytes) -> dict[int, bytes]:
-        """Return options by number; what does not fit is left out."""
-        found: dict[int, bytes] = {}
+    def _options(self, data: bytes) -> dict[int, list[bytes]]:
+        """Return the values of the options by number; one that is not whole is damage."""
+        found: dict[int, list[bytes]] = {}
         at = 0
         while at + 4 <= len(data):
             code, size = struct.unpack_from(f"{self._order}HH", data, at)
-            if code == _END or at + 4 + size > len(data):
+            if code == _END:
                 break
-            found.setdefault(code, data[at + 4 : at + 4 + size])
+            if at + 4 + size > len(data):
+                self._fault(f"an option claims {size} of {len(data) - at - 4} bytes")
+                break
+            found.setdefault(code, []).append(data[at + 4 : at + 4 + size])
             at += 4 + (size + 3 & ~3)
         return found
 
-    def _converted(self, body: bytes, kind: int, direction: str) -> Block | None:
-        """Take a packet whose clock or block type needs rewriting."""
-        if len(body) < 20:
-            self._fault(f"a packet block of {len(body) + 12} bytes")
-            return None
-        which, high, low, captured, length = struct.unpack_from(f"{self._order}IIIII", body)
-        if kind == OLD_PACKET:
-            which = struct.unpack_from(f"{self._order}H", body)[0]
+    def _old(self, body: bytes) -> Block | None:
+        """Take a Packet Block: like an enhanced one, but for a count of drops."""
+        which, captured = struct.unpack_from(f"{self._order}H10xI", body)
         if not self._plausible(which, captured, len(body) - 20):
             return None
-        ts_ns = self.interfaces[which].ts_ns(high << 32 | low)
-        found = self._single(which, ts_ns, body[20 : 20 + captured], length)
-        return found._replace(direction=direction)
+        run = self._described(
+            Run(which, self.interfaces[which], self._order), body[20 + (captured + 3 & ~3) :]
+        )
+        return run and self._converted(body, run)
+
+    def _converted(self, body: bytes, run: Run) -> Block:
+        """Take a packet whose clock or block type needs rewriting."""
+        high, low, captured, length = struct.unpack_from(f"{self._order}4xIIII", body)
+        ts_ns = run.interface.ts_ns(high << 32 | low)
+        return self._single(run, ts_ns, body[20 : 20 + captured], length)
 
     def _simple(self, body: bytes) -> Block | None:
         """Take a Simple Packet Block: no time, no interface but the first."""
-        if len(body) < 4:
-            self._fault("a packet block ends early")
-            return None
-        if not self._plausible(0, 0, 0):
-            return None
         length = struct.unpack_from(f"{self._order}I", body)[0]
-        limit = self.interfaces[0].snaplen or MAX_FRAME
-        return self._single(0, 0, body[4 : 4 + min(length, limit, MAX_FRAME)], length)
+        limit = self.interfaces[0].snaplen if self.interfaces else 0
+        captured = min(length, limit or length)
+        if not self._plausible(0, captured, len(body) - 4):
+            return None
+        run = Run(0, self.interfaces[0], self._order)
+        return self._single(run, 0, body[4 : 4 + captured], length)
 
-    def _single(self, which: int, ts_ns: int, captured: bytes, length: int) -> Block:
-        interface = self.interfaces[which]
-        self.records += 1
-        record = repacked(max(ts_ns, 0), captured, length)
-        numbers = [self.records]
-        return Block(
-            record, [0], numbers, interface.linktype, "<", 1, ticks=True, iface=interface.name
-        )
+    def _single(self, run: Run, ts_ns: int, captured: bytes, length: int) -> Block:
+        run = run._replace(interface=run.interface._replace(tick_ns=(1, 1)), order="<")
+        return self._block(repacked(ts_ns, captured, length), [0], run)
+
+
+def _text(value: bytes) -> str:
+    """Return a string option; some writers end it with a null character."""
+    return value.split(b"\0")[0].decode(errors="surrogateescape")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcastctl.capture.files import CaptureFileError
+from mcastctl.capture.outfile import create
 
 _RECORD = 16
 """sizeof of a record's header in a pcap file; its captured length stands at 8."""
@@ -46,14 +47,22 @@ class Series:
         self._number = 0
         self._began = 0.0
 
-    def check(self, as_whom: str) -> None:
-        """Raise unless this process may create the next files."""
-        directory = self._path.parent
-        if self.rotation and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+    def check(self, user: str) -> None:
+        """Raise unless this process, now running as `user` ('' for who started it), may go on."""
+        directory = self._path.parent.resolve()
+        if not self.rotation or os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            return
+        if not user:
             raise CaptureFileError(
-                f"cannot create further files in {directory} as {as_whom}",
-                hint=f"write where {as_whom} may, or run it by sudo from your own account",
+                f"cannot rotate: no files can be created in {directory}",
+                hint="name a file with -w in a directory where you may create some",
             )
+        raise CaptureFileError(
+            f"cannot rotate: the capture runs as user '{user}', who may create no files in "
+            f"{directory}",
+            hint=f"give it a directory of its own: install -d -o {user} DIR, then -w DIR/FILE; "
+            "or run it by sudo from your own account",
+        )
 
     def following(self) -> str:
         """Return the name of the next file, and delete the oldest beyond those to keep."""
@@ -147,15 +156,7 @@ class Savefile:
 
     def _open(self) -> None:
         self.name = self.series.following()
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            self._descriptor = os.open(self.name, flags, 0o666)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise CaptureFileError(
-                f"cannot write {self.name}: {(why or 'refused').lower()}",
-                hint="choose another file for -w; under sudo it is opened as the caller of sudo",
-            ) from error
+        self._descriptor = create(self.name)
         self._size = self._packets = 0
 
     def _next(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcastctl.capture.files import CaptureFileError
+from mcastctl.capture.outfile import create
 from mcastctl.model.frame import MAX_FRAME, Frame
 
 _FLUSH_BYTES = 1 << 18
@@ -46,18 +47,13 @@ class Writer:
                 raise CaptureFileError(
                     f"cannot write {path} while reading it", hint="choose another name for -w"
                 )
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            self._descriptor = os.open(path, flags, 0o666) if self._own else 1
-        except (OSError, ValueError) as error:
-            raise self._refused(error) from error
+        self._descriptor = create(path) if self._own else 1
         if self._ng:
             self._add(_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
 
-    def _refused(self, error: OSError | ValueError) -> CaptureFileError:
-        why = (error.strerror if isinstance(error, OSError) else str(error)) or "no reason given"
+    def _refused(self, error: OSError) -> CaptureFileError:
         return CaptureFileError(
-            f"cannot write {self.name}: {why.lower()}",
+            f"cannot write {self.name}: {(error.strerror or 'refused').lower()}",
             hint="what came before is complete; free the disk or choose another file",
         )
 
@@ -101,9 +97,7 @@ class Writer:
         head = struct.pack(
             "<IIIII", which, count >> 32 & 0xFFFFFFFF, count & 0xFFFFFFFF, len(data), frame.length
         )
-        flags = _FLAGS.get(frame.direction)
-        options = _option(2, struct.pack("<I", flags)) + _option(0, b"") if flags else b""
-        return _block(6, head + data + bytes(-len(data) % 4) + options)
+        return _block(6, head + data + bytes(-len(data) % 4) + _packet_options(frame))
 
     def _interface(self, key: _Interface) -> int:
         if key not in self._interfaces:
@@ -149,6 +143,14 @@ class Writer:
 def _block(kind: int, body: bytes) -> bytes:
     body += bytes(-len(body) % 4)
     return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+
+def _packet_options(frame: Frame) -> bytes:
+    """Return the comments of a frame and where it went."""
+    options = [_option(1, one.encode(errors="surrogateescape")) for one in frame.comments]
+    if frame.direction in _FLAGS:
+        options.append(_option(2, struct.pack("<I", _FLAGS[frame.direction])))
+    return b"".join([*options, _option(0, b"")]) if options else b""
 
 
 def _option(code: int, value: bytes) -> bytes:

@@ -28,7 +28,7 @@ def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
     file = _open(given, what) if early else None
     changed = privilege.lower(who)
     file = file or _open(given, what)
-    file.series.check(who.name if who and changed else "this user")
+    file.series.check(who.name if who and changed else "")
     dump = _start(what, file)
     privilege.surrender(who)
     limits = run.limits(given)

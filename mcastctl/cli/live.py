@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcastctl.capture import privilege
 from mcastctl.capture.live import Live, Wanted, open_live
 from mcastctl.capture.ring import LEAST, MOST
-from mcastctl.cli import options, run, sniff
+from mcastctl.cli import options, refusals, run, sniff
 from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record
@@ -43,7 +43,7 @@ def wanted(given: dict[str, Any]) -> Wanted:
 def capture(given: dict[str, Any]) -> int:
     """Capture and show; return the exit status."""
     name = options.snapshot_format(given["output"], given["as_json"])
-    sniff.refuse(given, name)
+    refusals.check(given, name)
     options.enter_netns(given["netns"])
     what = wanted(given)
     if given["write"] is not None:

@@ -2,10 +2,11 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mcastctl.cli import config
 from mcastctl.cli import params as p
@@ -263,6 +264,27 @@ egress = bundle(
     click.option("-Q", "--dscp", type=p.DSCP, default=0, help="DSCP: 0-63, ef, af41, cs5 ..."),
     click.option("--bind", type=p.BIND, default=(None, None), help="Source address and port."),
 )
+
+
+def typed(name: str) -> bool:
+    """Tell whether an option stands on the command line; settings for every run bind nobody."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def spelled_format(given: Mapping[str, Any], name: str) -> str:
+    """Return how the output format was asked for: '-j' or '-o raw'."""
+    return "-j" if given["as_json"] else f"-o {name}"
+
+
+def refuse_dumps(given: Mapping[str, Any], instead: str) -> None:
+    """Refuse -x, -X, -A and -e where `instead` of lines of text something else comes out."""
+    asked = [f"-{given['detail']}"] if given["detail"] else []
+    asked += ["-e"] if given.get("link") and typed("link") else []
+    if asked:
+        raise ValueRangeError(
+            f"{asked[0]} adds to lines of text, and {instead} prints none",
+            hint=f"leave {asked[0]} or {instead} out",
+        )
 
 
 def enter_netns(text: str | None) -> None:

@@ -37,6 +37,8 @@ class Outcome(NamedTuple):
 def open_sink(given: Mapping[str, Any], *extra_formats: str) -> tuple[str, Sink]:
     """Return the format the output options ask for, and its sink."""
     name = options.output_format(given["output"], given["as_json"], extra_formats)
+    if name != "text":
+        options.refuse_dumps(given, options.spelled_format(given, name))
     detail = given["detail"] or ""
     return name, sinks.open_sink(
         name, quiet=given["quiet"], verbose=given["verbose"], detail=detail

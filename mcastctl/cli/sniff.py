@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import options, run
+from mcastctl.cli import options, refusals, run
 from mcastctl.cli import params as p
-from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, McastError, ValueRangeError
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, McastError
 from mcastctl.model.limits import Limits
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def command(**given: Any) -> int:
     from mcastctl.capture.writer import Writer
 
     name = options.snapshot_format(given["output"], given["as_json"])
-    refuse(given, name)
+    refusals.check(given, name)
     explainer = explain(given, name)
     limits = run.limits(given)
     words = " ".join(given["expression"])
@@ -80,22 +80,6 @@ def command(**given: Any) -> int:
         lambda loop: source(run.readable(loop, limits)),
         lambda: _outcome(taken, limits, writer),
     )
-
-
-def refuse(given: dict[str, Any], name: str) -> None:
-    """Refuse what cannot go together."""
-    if given["write"] == "-" and name != "text":
-        raise ValueRangeError("-j and -w - both want standard output", hint="name a file for -w")
-    live = [
-        one for one in ("iface", "netns", "direction", "promisc") if given["read"] and given[one]
-    ]
-    if live:
-        raise ValueRangeError(f"-r and --{live[0]} cannot go together", hint="a file is no wire")
-    modes = [mode for mode in ("streams", "control", "write") if given[mode]]
-    if len(modes) > 1:
-        raise ValueRangeError(
-            f"--{modes[0]} and --{modes[1]} cannot go together", hint="run it once for each"
-        )
 
 
 def explain(given: dict[str, Any], name: str) -> "Explainer":

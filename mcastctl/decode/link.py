@@ -107,9 +107,22 @@ def _null(cursor: Cursor, fields: Fields) -> Link:
 
 
 def _ppp(cursor: Cursor, fields: Fields) -> Link:
+    """Read PPP in HDLC-like framing, where address and protocol may be compressed (RFC 1662)."""
     if cursor.data[cursor.at : cursor.at + 2] == b"\xff\x03":
         cursor.skip(2)
-    return Link(_PPP.get(cursor.u16(), UNKNOWN), cursor.at)
+    protocol = cursor.u8()
+    if not protocol & 1:
+        protocol = protocol << 8 | cursor.u8()
+    return Link(_PPP.get(protocol, UNKNOWN), cursor.at)
+
+
+def _directed_ppp(cursor: Cursor, fields: Fields) -> Link:
+    sent = cursor.u8()
+    return _ppp(cursor, fields)._replace(direction="out" if sent else "in")
+
+
+def _pppoe(cursor: Cursor, fields: Fields) -> Link:
+    return Link(_inside(PPPOE, cursor, fields), cursor.at)
 
 
 def _c_hdlc(cursor: Cursor, fields: Fields) -> Link:
@@ -154,6 +167,8 @@ _LINKS: dict[int, Callable[[Cursor, Fields], Link]] = {
     frame.ETHERNET: _ethernet,
     frame.PPP: _ppp,
     50: _ppp,  # LINKTYPE_PPP_HDLC
+    51: _pppoe,  # LINKTYPE_PPP_ETHER
+    204: _directed_ppp,  # LINKTYPE_PPP_WITH_DIR
     frame.C_HDLC: _c_hdlc,
     frame.LINUX_SLL: _sll,
     frame.LINUX_SLL2: _sll2,

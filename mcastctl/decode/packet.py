@@ -26,12 +26,14 @@ class Decoder:
     def decode(self, frame: Frame, number: int) -> Packet:
         """Return the packet of a frame, decoded as far as its bytes make sense.
 
-        `fields` holds 'malformed' with the reason where they do not, and 'truncated' where
-        they were not all captured.
+        `fields` holds 'malformed' with the reason where they do not, 'truncated' where they
+        were not all captured, and 'comments' with what somebody noted beside the frame.
         """
         data = bytes(frame.data)
         self._now_ns = frame.ts_ns
         draft = Draft(direction=frame.direction, ifindex=frame.ifindex)
+        if frame.comments:
+            draft.fields["comments"] = list(frame.comments)
         if len(data) < frame.length:
             draft.fields["truncated"] = True
         try:

@@ -6,7 +6,7 @@ from mcastctl.decode import checksum
 from mcastctl.decode.cursor import Cursor, Fields, Malformed
 from mcastctl.model.address import packed_text
 
-REGISTER = 1
+REGISTER, DF_ELECTION = 1, 10
 TYPES = {
     0: "hello",
     1: "register",
@@ -22,8 +22,14 @@ TYPES = {
     11: "ecmp-redirect",
     12: "pim-flooding",
 }
-_HOLDTIME, _LAN_DELAY, _PRIORITY, _GENERATION, _REFRESH, _ADDRESSES = 1, 2, 19, 20, 21, 24
+_HOLDTIME, _LAN_DELAY = 1, 2
+_PRIORITY, _GENERATION, _REFRESH, _BIDIR, _ADDRESSES = 19, 20, 21, 22, 24
+_OLD_ADDRESSES = 65001
+"""The number of the address list before it got one (Cisco)."""
+_ELECTION = {1: "offer", 2: "winner", 3: "backoff", 4: "pass"}
 _FLAGS = ((4, "S"), (2, "W"), (1, "R"))
+_WITH_ATTRIBUTES = 1
+"""The encoding type of a source with join attributes behind it."""
 
 
 def decode(data: bytes, fields: Fields, pseudo: bytes, *, whole: bool) -> None:
@@ -47,7 +53,12 @@ def decode(data: bytes, fields: Fields, pseudo: bytes, *, whole: bool) -> None:
         fields["checksum_ok"] = right
     else:
         fields["checksum_ok"] = right if whole else None
-    cursor.skip(3)
+    if code == DF_ELECTION:
+        kind = cursor.u8() >> 4
+        fields["election"] = _ELECTION.get(kind, f"type-{kind}")
+        cursor.skip(2)
+    else:
+        cursor.skip(3)
     reader = _READERS.get(code)
     if reader is not None:
         reader(cursor, fields)
@@ -71,8 +82,10 @@ def _hello(cursor: Cursor, fields: Fields) -> None:
             fields["generation_id"] = value.u32()
         elif kind == _REFRESH:
             fields["state_refresh_s"] = value.take(2)[1]
-        elif kind == _ADDRESSES:
-            fields["addresses"] = addresses = []
+        elif kind == _BIDIR:
+            fields["bidirectional"] = True
+        elif kind in (_ADDRESSES, _OLD_ADDRESSES):
+            addresses = fields.setdefault("addresses", [])
             while value.left:
                 addresses.append(_unicast(value))
         else:
@@ -130,7 +143,7 @@ def _bootstrap(cursor: Cursor, fields: Fields) -> None:
     while cursor.left:
         entry = _group(cursor)
         groups.append(entry)
-        cursor.skip(1)
+        entry["rp_count"] = cursor.u8()  # in all fragments of the message
         here = cursor.u8()
         cursor.skip(2)
         entry["rps"] = []
@@ -144,6 +157,11 @@ def _bootstrap(cursor: Cursor, fields: Fields) -> None:
 def _assert(cursor: Cursor, fields: Fields) -> None:
     fields["group"] = _group(cursor)["group"]
     fields["source"] = _unicast(cursor)
+    _metric(cursor, fields)
+
+
+def _metric(cursor: Cursor, fields: Fields) -> None:
+    """Note how good the route to the source, or with `rpt` to the rendezvous point, is."""
     word = cursor.u32()
     fields["rpt"] = bool(word & 0x80000000)
     fields["metric_preference"] = word & 0x7FFFFFFF
@@ -161,47 +179,69 @@ def _candidate_rp(cursor: Cursor, fields: Fields) -> None:
 
 
 def _state_refresh(cursor: Cursor, fields: Fields) -> None:
-    """Note the start of a State Refresh (RFC 3973 section 4.7.9)."""
+    """Note who keeps which state alive, and how far that goes (RFC 3973 section 4.7.9)."""
     fields["group"] = _group(cursor)["group"]
     fields["source"] = _unicast(cursor)
     fields["originator"] = _unicast(cursor)
+    _metric(cursor, fields)
+    fields["mask_length"], fields["ttl"] = cursor.u8(), cursor.u8()
+    flags = cursor.u8()
+    names = ("prune_indicator", "prune_now", "assert_override")
+    fields |= {name: bool(flags & 0x80 >> bit) for bit, name in enumerate(names)}
+    fields["interval_s"] = cursor.u8()
+
+
+def _election(cursor: Cursor, fields: Fields) -> None:
+    """Note who offers to forward for a rendezvous point, and to whom it falls (RFC 5015)."""
+    fields["rp"] = _unicast(cursor)
+    fields["metric_preference"], fields["metric"] = cursor.u32(), cursor.u32()
+    if fields["election"] in ("backoff", "pass"):
+        fields["other"] = _unicast(cursor)
+        fields["other_metric_preference"], fields["other_metric"] = cursor.u32(), cursor.u32()
+    if fields["election"] == "backoff":
+        fields["interval_ms"] = cursor.u16()
 
 
 def _unicast(cursor: Cursor) -> str:
     """Read an encoded unicast address (RFC 7761 section 4.9.1)."""
-    family, _ = _encoding(cursor)
-    return cursor.ipv4() if family == 1 else cursor.ipv6()
+    return _address(cursor, _family(cursor))
 
 
 def _group(cursor: Cursor) -> Fields:
     """Read an encoded group address."""
-    family, _ = _encoding(cursor)
+    family = _family(cursor)
     cursor.skip(1)
     length = cursor.u8()
-    group = cursor.ipv4() if family == 1 else cursor.ipv6()
-    return {"group": group, "prefixlen": length}
+    return {"group": _address(cursor, family), "prefixlen": length}
 
 
 def _source(cursor: Cursor) -> Fields:
     """Read an encoded source address; flags: S sparse, W wildcard, R rendezvous point tree."""
-    family, kind = _encoding(cursor)
+    attributes = cursor.left > 1 and cursor.data[cursor.at + 1] == _WITH_ATTRIBUTES
+    family = _family(cursor, most=_WITH_ATTRIBUTES)
     bits = cursor.u8()
     flags = "".join(name for bit, name in _FLAGS if bits & bit)
     length = cursor.u8()
-    source = cursor.ipv4() if family == 1 else cursor.ipv6()
-    if kind == 1:  # join attributes (RFC 5384): the last one has bit 6 of its type set
-        last = False
-        while not last:
-            last = bool(cursor.u8() & 0x40)
-            cursor.skip(cursor.u8())
+    source = _address(cursor, family)
+    last = not attributes
+    while not last:  # join attributes (RFC 5384): the last one has bit 6 of its type set
+        last = bool(cursor.u8() & 0x40)
+        cursor.skip(cursor.u8())
     return {"source": source, "prefixlen": length, "flags": flags}
 
 
-def _encoding(cursor: Cursor) -> tuple[int, int]:
-    family, kind = cursor.u8(), cursor.u8()
+def _family(cursor: Cursor, most: int = 0) -> int:
+    """Read address family and encoding type of an address, the latter `most` at most."""
+    family, encoding = cursor.u8(), cursor.u8()
     if family not in (1, 2):
         raise Malformed(f"PIM address family {family}")
-    return family, kind
+    if encoding > most:
+        raise Malformed(f"PIM address encoding {encoding}")
+    return family
+
+
+def _address(cursor: Cursor, family: int) -> str:
+    return cursor.ipv4() if family == 1 else cursor.ipv6()
 
 
 _READERS: dict[int, Callable[[Cursor, Fields], None]] = {
@@ -215,18 +255,23 @@ _READERS: dict[int, Callable[[Cursor, Fields], None]] = {
     7: _join_prune,
     8: _candidate_rp,
     9: _state_refresh,
+    DF_ELECTION: _election,
 }
 
 
 def info(fields: Fields) -> str:
     """Return the message in a few words."""
     parts = [f"pim v{fields.get('version', 2)} {fields.get('type', '')}"]
+    if "election" in fields:
+        parts.append(fields["election"])
     if "upstream_neighbor" in fields:
         parts.append(f"upstream-neighbor {fields['upstream_neighbor']}")
     if "bsr" in fields:
         parts.append(f"bsr {fields['bsr']} priority {fields['bsr_priority']}")
     if "rp" in fields:
-        parts.append(f"rp {fields['rp']} priority {fields['priority']}")
+        parts.append(f"rp {fields['rp']}")
+    if "priority" in fields:
+        parts.append(f"priority {fields['priority']}")
     if "group" in fields:
         parts.append(f"({fields.get('source', '*')}, {fields['group']})")
     if fields.get("null_register"):

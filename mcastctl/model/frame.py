@@ -11,6 +11,9 @@ IPV4, IPV6 = 228, 229
 
 MAX_FRAME = 262_144
 """Most bytes of one frame that are captured or read (libpcap's MAXIMUM_SNAPLEN)."""
+_MAX_LONG_FRAME = 16 << 20
+_LONG_LINKS = (231, 249, 279)
+"""D-Bus, USBPcap and EBHSCR, whose frames may be longer (libpcap's max_snaplen_for_dlt)."""
 
 
 class Frame(NamedTuple):
@@ -19,7 +22,7 @@ class Frame(NamedTuple):
     `data` holds the captured bytes, `length` is how long the frame was on the wire.
     `iface` is '' and `ifindex` 0 where nobody said; `direction` is 'in', 'out' or ''.
     `gso_size` is the payload size of each datagram the frame is going to be cut into, 0 for
-    a frame that travels as it is.
+    a frame that travels as it is. `comments` are those a pcapng file keeps beside it.
     """
 
     ts_ns: int
@@ -30,6 +33,7 @@ class Frame(NamedTuple):
     ifindex: int = 0
     direction: str = ""
     gso_size: int = 0
+    comments: tuple[str, ...] = ()
 
 
 class Block(NamedTuple):
@@ -51,6 +55,12 @@ class Block(NamedTuple):
     iface: str = ""
     ifindex: int = 0
     direction: str = ""
+    comments: tuple[str, ...] = ()
+
+
+def longest(linktype: int) -> int:
+    """Return the most bytes a frame of a link type may have."""
+    return _MAX_LONG_FRAME if linktype in _LONG_LINKS else MAX_FRAME
 
 
 def frame_at(block: Block, at: int) -> Frame:
@@ -66,6 +76,7 @@ def frame_at(block: Block, at: int) -> Frame:
         block.iface,
         block.ifindex,
         block.direction,
+        comments=block.comments,
     )
 
 
