@@ -129,6 +129,19 @@ def test_what_goes_to_a_host_is_quoted() -> None:
     assert reach.argv(reach.parse("h"), ["ssh"], line) == ["ssh", "--", "h", line]
 
 
+def test_planted_modules_are_not_run(world: World, tmp_path: Path) -> None:
+    """What runs on this host is this very program, whatever the current directory holds."""
+    a = world.host("a")
+    for name in ("json", "mcastctl", "click"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')")
+    script = "from mcastctl.cli.app import script; script()"
+    words = [sys.executable, "-P", "-c", script, "matrix", "local%lo", "netns:nosuch"]
+    outcome = a.run(words, check=False, cwd=tmp_path, timeout=60)
+    assert outcome.returncode == 2
+    assert "planted" not in outcome.stdout + outcome.stderr
+    assert "there is no network namespace 'nosuch'" in outcome.stdout
+
+
 def test_a_list_of_hosts_is_read(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
     file.write_text("# all of them\nalpha\n\n  beta%eth1  # the other\n")
@@ -227,6 +240,7 @@ def test_the_page(world: World, six: list[Host]) -> None:
         (["alpha", "-x"], "no such option"),
         (["alpha", "b", "--group", "10.0.0.1:5"], "not a multicast"),
         (["--hosts", "/nonexistent"], "cannot read the hosts"),
+        (["alpha", "beta", "--ssh", "'"], "cannot read the command"),
         (["alpha", "beta", "-i", "a", "-i", "b"], "one group and one interface"),
     ],
 )

@@ -1,7 +1,6 @@
 """`mcastctl matrix`: who hears whom, over the OpenSSH that is there."""
 
 import os
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,7 +73,7 @@ def command(**given: Any) -> int:
 
 
 def _ask(targets: "list[Target]", given: dict[str, Any], *, told: bool) -> "Answer":
-    from mcastctl.net import survey
+    from mcastctl.net import reach, survey
 
     endpoint = given["group"] or parse(GROUP)
     (endpoint,) = options.complete([endpoint], port=None)
@@ -89,8 +88,8 @@ def _ask(targets: "list[Target]", given: dict[str, Any], *, told: bool) -> "Answ
         given["iface"][0] if given["iface"] else None,
         given["timeout"],
         given["parallel"],
-        shlex.split(given["ssh"]),
-        given["remote"],
+        reach.words(given["ssh"]),
+        reach.words(given["remote"]),
         given["existing"],
         given["explain"],
     )

@@ -5,11 +5,11 @@ is watched by the listener's own loop, and it is killed as soon as something is 
 """
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastctl.model.records import Notice
+from mcastctl.net import ourselves
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Subscription
 
@@ -68,13 +68,12 @@ class Advice:
 
         reader, writer = os.pipe()
         try:
-            # -P: the directory we happen to be in holds no modules of ours.
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mcastctl.doctor.aside", self._question()],
+                [*ourselves.ARGV, "mcastctl.doctor.aside", self._question()],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env=ourselves.environment(),
                 cwd="/",
             )
         except OSError:  # no room for another process: the listener goes on without

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from mcastctl.model.errors import SocketError
+from mcastctl.net import ourselves
 
 MAX_SAID = 16 << 20
 """Bytes of standard output one command may say."""
@@ -44,6 +45,7 @@ class Session:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env=ourselves.environment(),
                 start_new_session=True,  # Ctrl-C is for us; we end it by its standard input
             )
         except OSError as error:

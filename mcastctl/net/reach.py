@@ -6,10 +6,10 @@ again. What goes to a host is one line for its POSIX shell, every word quoted.
 
 import re
 import shlex
-import sys
 from typing import NamedTuple
 
 from mcastctl.model.errors import ValueRangeError
+from mcastctl.net import ourselves
 
 HERE, NETNS, SSH = "local", "netns", "ssh"
 
@@ -56,18 +56,29 @@ def parse(text: str) -> Target:
     return Target(name, kind, address, iface or None)
 
 
+def words(text: str) -> list[str]:
+    """Split a command into its words as a shell would. Raises ValueRangeError."""
+    try:
+        found = shlex.split(text)
+    except ValueError as error:
+        raise ValueRangeError(f"cannot read the command '{text}'", hint="mend quotes") from error
+    if not found:
+        raise ValueRangeError("the command has no words", hint="name a program")
+    return found
+
+
 def argv(target: Target, ssh: list[str], script: str) -> list[str]:
     """Return the arguments that run a line of shell on a host."""
     if target.kind == SSH:
         return [*ssh, "--", target.address, script]
     if target.kind == NETNS:
-        return [sys.executable, "-P", "-c", _ENTER, target.address, "sh", "-c", script]
+        return [*ourselves.ARGV[:2], "-c", _ENTER, target.address, "sh", "-c", script]
     return ["sh", "-c", script]
 
 
-def program(target: Target, remote: str) -> list[str]:
+def program(target: Target, remote: list[str]) -> list[str]:
     """Return the words that start mcastctl there: `remote` by ssh, this very one otherwise."""
-    return [remote] if target.kind == SSH else [sys.executable, "-m", "mcastctl"]
+    return remote if target.kind == SSH else [*ourselves.ARGV, "mcastctl"]
 
 
 def line(words: list[str], *, guarded: bool = False) -> str:

@@ -16,6 +16,8 @@ from mcastctl.net.reach import Target
 
 _SLACK_S = 10.0
 """Seconds for a host to start and end a program, beside what the program itself takes."""
+_FEWEST = 2
+"""Hosts without which nothing is sent: there is nobody to hear it."""
 _LOOK_S = 3.0
 """Seconds each doctor watches."""
 
@@ -36,7 +38,7 @@ class Plan(NamedTuple):
     connect_s: float
     parallel: int
     ssh: list[str]
-    remote: str
+    remote: list[str]
     existing: bool
     explain: int
 
@@ -65,6 +67,8 @@ def ask(targets: Sequence[Target], plan: Plan, tell: Callable[[str], None]) -> A
         survey = _Survey(fleet, targets, plan)
         tell(f"{len(targets)} hosts: looking at each")
         survey.look()
+        if len(survey.able) < _FEWEST:
+            return Answer(survey.hosts(), list(matrix.merge(survey.hosts(), {}, {})), [])
         listening = {} if plan.existing else survey.listen()
         tell(f"{len(survey.able)} hosts take part: each asks {plan.requests} times")
         senders = survey.ask()
@@ -166,16 +170,7 @@ class _Survey:
                 self._lose(session)
             else:
                 receivers[name] = matrix.heard(summary, self._plan.group)
-        hosts = [
-            matrix.Host(
-                name,
-                matrix.LOST if name in self._lost else matrix.ASKED,
-                self._lost.get(name, ""),
-                self._versions[name],
-                self._addresses.get(name, ()),
-            )
-            for name in self._targets
-        ]
+        hosts = self.hosts()
         if self._plan.existing:
             receivers = matrix.answered(hosts, senders)
         by_stream = {
@@ -188,6 +183,19 @@ class _Survey:
             if run.stream in by_stream:
                 self._sources[name] = by_stream[run.stream]
         return hosts, receivers
+
+    def hosts(self) -> list[matrix.Host]:
+        """Return how every host stands."""
+        return [
+            matrix.Host(
+                name,
+                matrix.LOST if name in self._lost else matrix.ASKED,
+                self._lost.get(name, ""),
+                self._versions[name],
+                self._addresses.get(name, ()),
+            )
+            for name in self._targets
+        ]
 
     def explain(self, silent: Sequence[matrix.Pair]) -> Iterator[matrix.Explained]:
         """Ask the doctor about silent pairs: a sender's together, while it sends."""
