@@ -177,7 +177,8 @@ def _uncounted(facts: Facts) -> int:
     """
     six = facts.question.family == 6
     head = "Ip6" if six else "Ip."
-    explained = ("InHdrErrors", "InAddrErrors", "InNoRoutes", "ReasmReqds", "OutForwDatagrams")
+    forwarded = "OutForwDatagrams" if six else "ForwDatagrams"
+    explained = ("InHdrErrors", "InAddrErrors", "InNoRoutes", "ReasmReqds", forwarded)
     known = sum(facts.moved(f"{head}{name}") for name in explained)
     known += 0 if six else facts.moved("TcpExt.IPReversePathFilter")
     multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")

@@ -3,10 +3,20 @@
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import dropped, network, series
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, info, moved
+from mcastctl.doctor.rules.verdict import (
+    INFERRED,
+    PROVED,
+    Rule,
+    error,
+    first,
+    info,
+    moved,
+    what_root_adds,
+)
 from mcastctl.model.forwarding import ForwardingEntry
 from mcastctl.model.records import Finding
 
+_FEW = 3
 _FILES = {4: ("ip_mr_cache", "ip_mr_vif"), 6: ("ip6_mr_cache", "ip6_mr_vif")}
 
 
@@ -16,7 +26,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     if found is not None:
         return [found, *series.after(facts, found, _WAY)]
     shown = [describe_entry(one) for one in _entries(facts)]
-    return [info("ok", f"{facts.question.group} is forwarded", shown)]
+    passing = info("ok", f"{facts.question.group} is forwarded", shown)
+    return [passing, what_root_adds(facts)] if facts.why_no_wire else [passing]
 
 
 def _entries(facts: Facts) -> list[ForwardingEntry]:
@@ -177,22 +188,50 @@ def _ttl(facts: Facts) -> Finding | None:
     )
 
 
-def _unseen_ttl(facts: Facts) -> Finding | None:
-    """tx.ttl_too_low without the wire: the entry counts what no interface sends."""
-    entries = _entries(facts)
-    grown = sum(
+def _grown(facts: Facts) -> int:
+    """Return how many datagrams the entries of the group counted meanwhile."""
+    return sum(
         (one.packets or 0) - ((earlier.packets or 0) if (earlier := _earlier(facts, one)) else 0)
-        for one in entries
+        for one in _entries(facts)
     )
-    sent = sum(one.packets_out for one in facts.forwarding_interfaces) - facts.forwarded_before
-    if not facts.why_no_wire or grown < 3 or sent or not any(one.oifs for one in entries):
+
+
+def _unseen_way(facts: Facts) -> Finding | None:
+    """Without the wire: the entry's counters, those of the interfaces and of forwarding."""
+    entries = _entries(facts)
+    blind = bool(facts.why_no_wire)
+    if not blind or (entries and not any(one.oifs for one in entries)):
         return None
     if facts.moved("Ip.FragFails") + facts.moved("Ip6FragFails"):
         return None  # too large for the way out
+    grown = _grown(facts)
+    sent = sum(one.packets_out for one in facts.forwarding_interfaces) - facts.forwarded_before
+    forwarded = facts.moved("Ip.ForwDatagrams") + facts.moved("Ip6OutForwDatagrams")
+    said = [*map(describe_entry, entries), f"it counted {grown} datagrams meanwhile"]
+    if not grown:
+        return error(
+            "net.not_on_wire",
+            f"no datagram to {facts.question.endpoint} reaches the forwarding cache",
+            said,
+            "look at the sender: --role sender there; as root, doctor tells whether they arrive",
+            "network",
+            INFERRED,
+        )
+    if grown < _FEW or (sent and forwarded >= grown // 2):
+        return None
+    if sent:
+        return error(
+            "router.firewall_forward",
+            "the entry matches, and the datagrams die in FORWARD",
+            [*said, f"the interfaces were to send {sent}, IP forwarded {forwarded}"],
+            "as root, 'nft list ruleset' and doctor name the rule",
+            "host",
+            INFERRED,
+        )
     return error(
         "tx.ttl_too_low",
         "the entry matches, and nothing leaves: the TTL is likely used up",
-        [*map(describe_entry, entries), f"it counted {grown} datagrams, the interfaces sent none"],
+        [*said, "the interfaces sent none"],
         "as root, doctor reads the TTL off the wire; in the sender: IP_MULTICAST_TTL",
         "sender",
         INFERRED,
@@ -297,7 +336,7 @@ _RULES: tuple[Rule, ...] = (
     _unseen_rp_filter,
     _wrong_interface,
     _ttl,
-    _unseen_ttl,
+    _unseen_way,
     _unresolved,
     _no_exit,
     _too_big,
