@@ -10,7 +10,7 @@ from conftest import Pair
 from faults import GROUP, PORT, voice
 from place import Running
 from streams import check_schema
-from world import Host, need
+from world import Host, World, need
 
 TARGET = f"{GROUP}:{PORT}"
 MEBIBYTE = 1 << 20
@@ -81,34 +81,40 @@ def test_silence_without_a_fault_here(pair: Pair) -> None:
     assert notice["hint"]
 
 
-def test_the_cause_is_named(pair: Pair) -> None:
+def test_the_cause_is_named(world: World) -> None:
     """Firewall, reverse path, another port, another interface: each by what anybody may see."""
     need("nft")
-    pair.a.ip("addr add 10.77.0.7/32 dev a0")
-    pair.b.ip("link add b9 type veth peer name b8", "link set b9 up", "link set b8 up")
-    pair.b.ip("addr add 10.5.5.5/24 dev b9", "route add 10.77.0.0/16 dev b9")
-
-    def asked(iface: str = "b0", **more: object) -> str:
-        sender = voice(pair.a, **more)
-        running = listening(pair.b, "-i", iface, privileged=False)
-        try:
-            return told(running)
-        finally:
-            running.stop()
-            sender.stop()
-
-    pair.b.sh(
+    a = world.host("a")
+    hosts = [world.host(name) for name in ("fw", "rpf", "port", "iface")]
+    for host in hosts:
+        world.link(a, host)
+        host.ip(f"link add {host.name}9 type veth peer name spare", f"link set {host.name}9 up")
+        host.ip("link set spare up", f"addr add 10.5.5.5/24 dev {host.name}9")
+    filtered, reverse, _, _ = hosts
+    filtered.sh(
         "nft add table inet t; nft add chain inet t c '{ type filter hook input priority 0; }';"
         " nft add rule inet t c udp dport 5000 drop"
     )
-    assert "[host.firewall_input]" in asked()
-    pair.b.sh("nft flush ruleset")
-    assert "[rx.bound_wrong_port]" in asked(port=5001)
-    elsewhere = asked("b9")
-    assert "[rx.joined_wrong_iface]" in elsewhere
-    assert "-i b0" in elsewhere
-    pair.b.sysctl("net/ipv4/conf/b0/rp_filter", 1)
-    assert "[host.rp_filter]" in asked(source="10.77.0.7")
+    a.ip("addr add 10.77.0.7/32 dev a1")
+    reverse.ip("route add 10.77.0.0/16 dev rpf9")
+    reverse.sysctl("net/ipv4/conf/rpf0/rp_filter", 1)
+    voice(a, iface="a0")
+    voice(a, iface="a1", source="10.77.0.7")
+    voice(a, iface="a2", port=5001)
+    voice(a, iface="a3")
+    running = [
+        listening(host, "-i", name, privileged=False)
+        for host, name in zip(hosts, ("fw0", "rpf0", "port0", "iface9"), strict=True)
+    ]
+    causes = (
+        "host.firewall_input",
+        "host.rp_filter",
+        "rx.bound_wrong_port",
+        "rx.joined_wrong_iface",
+    )
+    for one, cause in zip(running, causes, strict=True):
+        assert f"[{cause}]" in told(one)
+    assert "-i iface0" in told(running[-1])
 
 
 def test_who_hears_something_asks_nobody(pair: Pair) -> None:
