@@ -674,6 +674,18 @@ def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:
         assert [ident for _, ident in found] == expected
 
 
+def test_a_source_that_was_rewritten_on_the_way() -> None:
+    """An SSM receiver of the sender's own address, and datagrams from another one."""
+    facts = receiver(
+        SSM4,
+        flows=flow(src=FAR4, dst=SSM4),
+        memberships=member(SSM4, mode="include", sources=(S4,)),
+    )
+    first = rules.diagnose(facts)[0]
+    assert (first.id, first.severity) == ("rx.source_filter", "error")
+    assert FAR4 in first.title
+
+
 SERIES: dict[str, tuple[list[str], Facts]] = {
     "reverse path, firewall": (
         ["host.rp_filter", "host.firewall_input"],

@@ -1,5 +1,7 @@
 """Nothing of the group came in: what of that lies in this host's reports, else in the network."""
 
+from collections import Counter
+
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.packetfilter import Packet, describe, must_match, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
@@ -211,6 +213,33 @@ def other_group(facts: Facts) -> Finding | None:
         [f"capture: {groups[group]} datagrams to {group}:{question.port}, none to the other"],
         "compare group and port at both ends",
         "sender",
+        INFERRED,
+    )
+
+
+def other_source(facts: Facts) -> Finding | None:
+    """rx.source_filter: the group arrives, from sources that the join does not name."""
+    question = facts.question
+    member = facts.member_on(question.ifindex)
+    name = facts.name(question.ifindex)
+    strange: Counter[str] = Counter()
+    for one, count in facts.flows.items():
+        where = (one.direction, one.iface, one.dst, one.dport)
+        if where == ("in", name, question.group, question.port) and question.sources:
+            strange[one.src] += count
+    if member is None or member.mode != "include" or set(strange) & set(member.sources):
+        return None
+    if not strange:
+        return None
+    seen = ", ".join(f"{src} ({count} datagrams)" for src, count in strange.items())
+    asked = ", ".join(member.sources)
+    return error(
+        "rx.source_filter",
+        f"{question.group} arrives from {', '.join(strange)}, the join names {asked}",
+        [f"capture: {question.group} on {name} comes from {seen}"],
+        f"join {next(iter(strange))}@{question.group}, or mend the sender's address: a second one, "
+        "or source NAT (--role sender there)",
+        "socket",
         INFERRED,
     )
 

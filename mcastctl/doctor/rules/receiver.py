@@ -43,6 +43,7 @@ _SILENT: tuple[Rule, ...] = (
     membership.filtered,
     membership.ssm_without_source,
     network.other_port,
+    network.other_source,
     network.reports_dropped,
     network.queries_dropped,
     delivery.crosstalk,
