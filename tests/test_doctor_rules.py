@@ -674,6 +674,17 @@ def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:
         assert [ident for _, ident in found] == expected
 
 
+def test_a_process_that_hears_both_families_is_not_deaf() -> None:
+    """Its socket for the other family, on the same port, is no mismatch."""
+    six = app(local="::", joined=(Filter(2, "ff15::1", "exclude", ()),))
+    six = six._replace(bound=six.bound._replace(protocol="udp6", v6only=True))
+    for unseen in ({}, UNSEEN):
+        facts = receiver(pid=4711, applications=(app(), six), **unseen)
+        assert delivery.deaf(facts) == []
+    alone = receiver(pid=4711, applications=(six,))
+    assert [ident for _, ident in delivery.deaf(alone)] == ["rx.family_mismatch"]
+
+
 def test_a_source_that_was_rewritten_on_the_way() -> None:
     """An SSM receiver of the sender's own address, and datagrams from another one."""
     facts = receiver(

@@ -23,7 +23,7 @@ def listening(host: Host, *args: str, **options: bool) -> Running:
 
 def told(running: Running) -> str:
     """What the hint says, once it is there."""
-    return running.wait_stderr(SAID, timeout=30)[0]
+    return running.wait_stderr(SAID, timeout=60)[0]
 
 
 def children(pid: int) -> list[int]:
@@ -59,7 +59,7 @@ def test_silence_without_a_fault_here(pair: Pair) -> None:
     assert "no fault found on this host; " in said
     assert "[net.not_on_wire]" in said
     assert f"sudo mcastctl doctor {TARGET} -i b0" in said
-    js.wait_stdout('"type":"notice"', timeout=30)
+    js.wait_stdout('"type":"notice"', timeout=60)
     peak = next(
         line for line in Path(f"/proc/{plain.pid}/status").read_text().splitlines() if "HWM" in line
     )

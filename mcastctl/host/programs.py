@@ -20,7 +20,8 @@ _CGROUP = {0: "ingress", 1: "egress"}
 class Program(NamedTuple):
     """A program: where it is attached ('tcx ingress', 'cgroup egress'), and as whom.
 
-    `place` is the interface or the path of the control group.
+    `place` is the interface or the path of the control group; `name` is '' where it has none, or
+    none that we may know.
     """
 
     hook: str
@@ -29,8 +30,8 @@ class Program(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        name = self.name or "without a name"
-        return f"{self.hook} of {self.place}: BPF program {name}, id {self.id}"
+        name = f"{self.name}, " if self.name else ""
+        return f"{self.hook} of {self.place}: BPF program {name}id {self.id}"
 
 
 def on_interfaces(names: dict[int, str]) -> tuple[Program, ...]:

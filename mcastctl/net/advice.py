@@ -20,7 +20,7 @@ SILENCE_S = 3
 """Seconds of silence, from the join on, after which the verdict is told."""
 WATCH_S = 1.0
 """Of these the child watches the counters for so long: it begins that much earlier."""
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 """Seconds after which a child is given up."""
 _LARGEST = 1 << 16
 

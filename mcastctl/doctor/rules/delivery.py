@@ -70,9 +70,10 @@ def interested(facts: Facts, one: Application) -> bool:
 def deaf(facts: Facts) -> list[tuple[Application, str]]:
     """Return the sockets that mean to hear the group and do not, with the id of why."""
     source = _source(facts) or next(iter(facts.question.sources), None)
-    heard = bool(hearing(facts)) and facts.question.pid is None
+    ours, takers = facts.ours(), hearing(facts)
+    heard = any(one in takers for one in ours)
     found = []
-    for one in facts.ours():
+    for one in ours:
         if not interested(facts, one):
             continue
         ident = mismatch(facts, one, source, facts.question.ifindex)
