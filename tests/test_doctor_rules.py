@@ -563,6 +563,14 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         counters(**{"Ip_InReceives": 50, "dev_eth0.rx_packets": 50})
         | {"answers": {2: Answers(True, True, True)}},
     ),
+    (
+        "host.firewall_prerouting",  # what the reverse path filter would refuse never gets there
+        counters(**{"Ip_InReceives": 50, "dev_eth0.rx_packets": 50}) | {"answers": REFUSED},
+    ),
+    (
+        "host.firewall_input",  # and what no socket would take neither
+        counters(IpExt_InMcastPkts=50, Ip_InDelivers=2) | {"applications": (app(local=ME4),)},
+    ),
     ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
     ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
     ("rx.bound_wrong_port", counters(Udp_IgnoredMulti=50)),
@@ -672,6 +680,11 @@ def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:
     ):
         found = delivery.deaf(receiver(applications=applications))
         assert [ident for _, ident in found] == expected
+
+
+def test_a_filter_that_takes_the_queries_too_leaves_silence() -> None:
+    facts = silent(drops=drop("TC_INGRESS", control=True))
+    assert rules.diagnose(facts)[0].id == "host.tc_drop"
 
 
 def test_a_process_that_hears_both_families_is_not_deaf() -> None:

@@ -222,6 +222,18 @@ def traffic_control(facts: Facts, said: str) -> Finding:
     )
 
 
+def control_taken(facts: Facts) -> Finding | None:
+    """host.tc_drop where it takes the queries, too: the switch forgot this host, nothing comes."""
+    count = sum(
+        number
+        for one, number in facts.drops.items()
+        if one.control and one.ifindex == facts.question.ifindex and one.reason == "TC_INGRESS"
+    )
+    if not count:
+        return None
+    return traffic_control(facts, f"kernel dropped {count} IGMP or MLD messages: TC_INGRESS")
+
+
 def udp_checksum(facts: Facts, said: str) -> Finding:
     """host.udp_checksum: the payload was damaged, or never summed."""
     counters = moved(facts, "Udp.InCsumErrors", "Udp6InCsumErrors")

@@ -6,7 +6,7 @@ is asked of the routing code. What root would add is said at the end.
 
 from ipaddress import ip_address
 
-from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.facts import Answers, Facts
 from mcastctl.doctor.rules import (
     delivery,
     dropped,
@@ -65,21 +65,21 @@ def _source_validation(facts: Facts) -> Finding | None:
     """host.rp_filter and its kin: the routing code would refuse this source here."""
     answers = facts.answers.get(facts.question.ifindex)
     source = facts.reverse.source if facts.reverse else None
-    if answers is None or source is None or answers.wanted is not False:
+    if answers is None or source is None:
         return None
-    if answers.unicast is not False:
+    if answers.wanted is not False or answers.unicast is not False:
         return None
     name = facts.name(facts.question.ifindex)
     said = f"route get from {source} iif {name}: refused, to the group and to this host itself"
     value = ip_address(source)
-    if facts.local_source():
-        if not _idle(facts):
-            return None  # a sender on this very host: what it sends is looped back, not received
+    if facts.local_source():  # of a sender on this very host: looped back, not received
         own = dropped.own_source(facts, said)
-        return own._replace(certain=PROVED)
+        return own._replace(certain=PROVED) if _idle(facts) else None
     if value.is_loopback or value.is_multicast or value.packed[0] in (0, 255):
         return dropped.martian(facts, said)._replace(certain=INFERRED)
     counters = moved(facts, "TcpExt.IPReversePathFilter")
+    if not counters and _lost_early(facts):
+        return None  # they do not even come to routing: PREROUTING is the answer
     return error("host.rp_filter", *dropped.rp_filter_words(facts, [said, *counters]), "host")
 
 
@@ -152,8 +152,11 @@ def _refused(facts: Facts) -> Finding | None:
 
 
 def _unmatched(facts: Facts) -> Finding | None:
-    head = "Udp6" if facts.question.family == 6 else "Udp."
+    six = facts.question.family == 6
+    head = "Udp6" if six else "Udp."
     if facts.moved(f"{head}IgnoredMulti") < _ENOUGH:
+        if not six and _undelivered(facts) >= 2 * _ENOUGH:
+            return None  # they do not even come to UDP: INPUT is the answer
         return delivery.unmatched(facts) if delivery.deaf(facts) else None
     found = delivery.unmatched(facts)
     if found is not None:
@@ -290,13 +293,18 @@ def _input(facts: Facts) -> Finding | None:
     return _firewall(facts, "input", counters, INFERRED if six else PROVED)
 
 
+def _lost_early(facts: Facts) -> bool:
+    """Tell whether packets of the interface vanish between IP's first count and its routing."""
+    lost = _uncounted(facts)
+    own = facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets")
+    return lost >= 2 * _ENOUGH and _idle(facts) and own >= lost * 0.8
+
+
 def _prerouting(facts: Facts) -> Finding | None:
     """host.firewall_prerouting: received, accepted by the routing code, yet not counted."""
     six = facts.question.family == 6
-    lost = _uncounted(facts)
-    if lost < 2 * _ENOUGH or not _idle(facts) or (not six and not _accepts(facts)):
-        return None
-    if facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets") < lost * 0.8:
+    refused = facts.answers.get(facts.question.ifindex, Answers()).unicast is False
+    if not _lost_early(facts) or (not six and not refused and not _accepts(facts)):
         return None
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts")
     said = [*moved(facts, *counters), "or they are of groups that nobody here has joined"]

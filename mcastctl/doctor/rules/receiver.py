@@ -46,6 +46,7 @@ _SILENT: tuple[Rule, ...] = (
     network.other_source,
     network.reports_dropped,
     network.queries_dropped,
+    dropped.control_taken,
     delivery.crosstalk,
     network.other_group,
     link.macvlan,
