@@ -119,6 +119,10 @@ ROWS = {
     "SSM of any source": Row(
         f"listen 232.1.1.1:5 -i a0 {SHORT}", 1, "232.1.1.1 is source-specific", "SRC@232.1.1.1"
     ),
+    "a buffer cut short": Row(
+        *(f"listen {G4} -i a0 --rcvbuf 900M {SHORT}", 1),
+        *("net.core.rmem_max allows no more than that of the 900000000", "net.core.rmem_max=9"),
+    ),
     "IPv6 without a zone": Row(f"listen {G6} {SHORT}", 1, "joined [ff15::1]:5004 on a0"),
     # sockets
     "TTL -1": Row(f"send {G4} x -t -1", 2, "--ttl: '-1' is not a TTL", "0 to 255"),

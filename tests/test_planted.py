@@ -27,7 +27,6 @@ PICKLES = ("ethertypes", "protocols", "services", "services_tcp", "services_udp"
 COMMANDS = [
     "--version",
     "ifaces",
-    "routes",
     "routes 239.1.1.1 --bridge --forwarding",
     "groups",
     "doctor 239.1.1.1:5004 -T 50ms",
@@ -36,7 +35,6 @@ COMMANDS = [
     "listen 239.1.1.1:5004 -i a0 -T 50ms --exec cat",
     "echo 239.1.1.1:5004 -i a0 -T 50ms --exec cat",
     "ping 239.1.1.1:5004 -i a0 -c 1 --wait 50ms",
-    "sniff -i a0 -T 50ms",
     "sniff -i a0 -T 50ms -vv udp",
     "sniff -i a0 -T 50ms -w out.pcap",
     "sniff -r in.pcap -vv",
@@ -94,7 +92,7 @@ def test_nothing_planted_is_executed_or_read(pair: Pair, tmp_path: Path, variabl
         words = [program, *command.split()]
         return pair.a.run(words, cwd=cwd, env=env, check=False, timeout=60)
 
-    commands = COMMANDS if variable == "HOME" else COMMANDS[-3:]
+    commands = COMMANDS if variable == "HOME" else COMMANDS[-3:-2]
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(run, commands))
     for command, ended in zip(commands, outcomes, strict=True):

@@ -494,3 +494,19 @@ def test_the_machine_itself(here: Place) -> None:
     outcome = here.mcastctl("routes", "239.1.1.1", "-j")
     assert outcome.returncode in (0, 1)
     check_schema(json.loads(outcome.stdout))
+
+
+def test_verbose_explains_each_joined_group(pair: Pair) -> None:
+    """As asking for each by name does; without a route the table says so in its column."""
+    a = pair.a
+    listed = a.mcastctl("routes")
+    lo = next(one.split() for one in listed.stdout.splitlines() if one.startswith("ff01::1 "))
+    assert lo[1:7] == ["lo", "-", "-", "no", "route", "-"]
+    told = a.mcastctl("routes", "-v")
+    assert told.returncode == 0
+    groups = [one.split()[0] for one in listed.stdout.splitlines()[1:]]
+    heads = [
+        one.split()[0].partition("%")[0] for one in told.stdout.splitlines() if one[:1].strip()
+    ]
+    assert sorted(heads) == sorted(groups)
+    assert told.stdout.count("  scope ") == len(groups)

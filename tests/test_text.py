@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcastctl.model.mark import MPEGTS, NO_MARK, PROBE, RTP, Mark
 from mcastctl.model.records import Datagram, Membership, Notice, Reply, Start
-from mcastctl.output import text
+from mcastctl.output import summaries, text
 
 NOON_NS = 12 * 3600 * 10**9 + 1_234_567
 
@@ -177,3 +177,32 @@ def test_a_dump_holds_every_byte(data: bytes) -> None:
     lines = text.dump(data, ascii_column=True)
     assert bytes.fromhex("".join(line[10:49] for line in lines)) == data
     assert all(line[1:].isprintable() and line.isascii() for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["plain", "rtp", "mpegts"])
+def test_one_datagram_alone_has_neither_gap_nor_jitter(kind: str) -> None:
+    stream = {
+        **{"src": "10.0.0.1", "sport": 4000, "dst": "239.1.1.1", "dport": 5004, "iface": "eth0"},
+        **{"kind": kind, "bytes": 9, "packets_per_s": 0, "lost": 0, "duplicates": 0},
+        **{"reordered": 0, "jitter_ms": 0.0, "max_gap_ms": 0.0, "loss_percent": 0.0},
+    }
+    fields = {"reason": "count", "packets": 1, "bytes": 9, "elapsed_s": 0.1, "exit_status": 0}
+    counters = {"lost": 0, "duplicates": 0, "reordered": 0}
+    for number, shown in ((1, False), (2, True)):
+        line, _ = summaries.summary(
+            {**fields, **counters, "streams": [{**stream, "packets": number}]}
+        )
+        assert ("largest gap" in line) == shown
+        assert ("jitter" in line) == (shown and kind == "rtp")
+
+
+@pytest.mark.parametrize(
+    ("packets", "elapsed_s", "shown"), [(99, 0.1, False), (100, 0.1, True), (2, 1, True)]
+)
+def test_the_rate_of_a_run_that_is_long_or_has_many(
+    packets: int, elapsed_s: float, shown: bool
+) -> None:
+    fields = {"attempted": packets, "packets": packets, "bytes": packets, "elapsed_s": elapsed_s}
+    rates = {"packets_per_s": 1000, "bits_per_s": 8000, "largest_burst": 1}
+    (line,) = summaries.summary({**fields, **rates, "refused": 0, "replies": 0, "reason": "end"})
+    assert ("1k/s, 8 kbit/s" in line) == shown

@@ -101,7 +101,7 @@ def parse(data: bytes, where: str, commands: Iterable[str]) -> Settings:
         if name not in known or not isinstance(section, dict):
             raise ConfigError(
                 f"{where} has a section '{name}' that means nothing",
-                hint=f"sections are groups, {', '.join(sorted(known))}",
+                hint=f"sections are groups, {', '.join(sorted(known - {'groups'}))}",
             )
     if not isinstance(groups, dict) or not all(isinstance(one, str) for one in groups.values()):
         raise ConfigError(

@@ -41,7 +41,7 @@ sudo mcastctl groups 232.1.1.1 -j | jq '.[].owners[] | [.name, .pid, .sources]'
 def command(**given: Any) -> int:
     """Read the memberships and print them, or their changes."""
     name = options.snapshot_format(given["output"], given["as_json"])
-    options.refuse_timeout(given, "watch")
+    options.refuse_without(given, "watch")
     options.enter_netns(given["netns"])
     wanted = {single.group for one in given["groups"] for single in one.expand()}
     chosen = _chooser(given, wanted)

@@ -33,7 +33,7 @@ mcastctl ifaces -j | jq -r '.[] | select(.multicast and .up) | .name'
 )
 @click.argument("names", type=p.IFACE, nargs=-1, metavar="[NAME]...")
 @click.option("--live", is_flag=True, help="Show rates until interrupted, or for -T.")
-@click.option("--interval", type=p.TIME, default=1.0, help="How often --live looks.")
+@click.option("--interval", type=p.TIME, help="How often --live looks (1s).")
 @click.option("-T", "--timeout", type=p.TIME, help="Stop --live after this time.")
 @options.netns
 @options.snapshot("index")
@@ -43,7 +43,7 @@ def command(**given: Any) -> int:
     from mcastctl.output import snapshot, stream
 
     name = options.snapshot_format(given["output"], given["as_json"], ("index",))
-    options.refuse_timeout(given, "live")
+    options.refuse_without(given, "live")
     options.enter_netns(given["netns"])
     if given["live"]:
         return _live(given, name)
@@ -61,12 +61,13 @@ def _live(given: dict[str, Any], name: str) -> int:
     from mcastctl.host import watching as watches
     from mcastctl.output import watching
 
-    if name == "index" or given["interval"] < SHORTEST_S:
+    interval_s = 1.0 if given["interval"] is None else given["interval"]
+    if name == "index" or interval_s < SHORTEST_S:
         raise ValueRangeError(
             f"--live does not go with {'-o index' if name == 'index' else 'so short an interval'}",
             hint=f"write --live --interval 1s (at least {SHORTEST_S} s)",
         )
-    watch = watches.Rating(given["names"], given["interval"], given["timeout"])
+    watch = watches.Rating(given["names"], interval_s, given["timeout"])
     sink = watching.open_sink(name, watching.Rates(), given)
     return run.stream("ifaces", list(given["names"]), sink, watch.records, lambda: _outcome(watch))
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import options, run
+from mcastctl.cli import contradictions, options, run
 from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
-from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, ValueRangeError, VerdictError
+from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, VerdictError
 from mcastctl.model.limits import Limits
 from mcastctl.model.verdict import Expectation
 from mcastctl.net import listener, nic, receiver, sockopts
@@ -52,6 +52,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 @click.option(
     "--exec",
     "exec_command",
+    metavar="CMD",
     help="Run CMD for each datagram: payload on stdin, the rest in MCASTCTL_* variables.",
 )
 @click.option("--no-hints", is_flag=True, help="Do not look why nothing is heard for 3s.")
@@ -66,8 +67,7 @@ def command(**given: Any) -> int:
         ipv4=given["ipv4"],
         ipv6=given["ipv6"],
     )
-    if given["interval"] == 0:
-        raise ValueRangeError("--interval: 0 would report without end", hint="write 500ms or 1s")
+    contradictions.listening(given, endpoints)
     expectation = _expectation(given)
     name, sink = run.open_sink(given, "dots=")
     children = _children(given["exec_command"], name)
@@ -129,12 +129,6 @@ def _outcome(listening: listener.Listening, limits: Limits, wanted: Expectation)
 
 
 def _expectation(given: dict[str, Any]) -> Expectation:
-    positive = given["count"] or given["expect"] or given["expect_from"]
-    quality = given["max_loss"] is not None or given["max_jitter"] is not None
-    if given["expect_none"] and (positive or quality):
-        raise ValueRangeError(
-            "--expect-none contradicts the other expectations", hint="keep one kind"
-        )
     bounded = given["timeout"] is not None or given["idle"] is not None
     enough = given["count"] or (None if bounded or given["expect_none"] else given["expect"])
     jitter = given["max_jitter"]

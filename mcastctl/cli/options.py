@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from click.core import ParameterSource
 
 from mcastctl.cli import config
 from mcastctl.cli import params as p
+from mcastctl.model.address import canonical
 from mcastctl.model.endpoint import Endpoint, with_sources
 from mcastctl.model.errors import AddressError, ValueRangeError
 from mcastctl.output import stream
@@ -295,11 +297,16 @@ def enter_netns(text: str | None) -> None:
         namespaces.enter(text)
 
 
-def refuse_timeout(given: dict[str, Any], switch: str) -> None:
-    """Refuse -T where nothing runs that it could end: without `switch`."""
+def refuse_without(given: dict[str, Any], switch: str) -> None:
+    """Refuse -T and --interval where nothing runs that they could concern: without `switch`."""
     if given["timeout"] is not None and not given[switch]:
         raise ValueRangeError(
             f"-T ends --{switch}, which was not asked for", hint=f"add --{switch}, or leave -T out"
+        )
+    if given.get("interval") is not None and not given[switch]:
+        raise ValueRangeError(
+            f"--interval is how often --{switch} looks, which was not asked for",
+            hint=f"add --{switch}, or leave --interval out",
         )
 
 
@@ -312,6 +319,10 @@ def complete(
     ipv6: bool = False,
 ) -> list[Endpoint]:
     """Return the endpoints with port and sources filled in, of the families asked for."""
+    if ipv4 and ipv6:
+        raise ValueRangeError(
+            "-4 and -6 contradict each other", hint="without either, both families are meant"
+        )
     chosen = [
         one
         for one in endpoints
@@ -334,7 +345,20 @@ def complete(
 
 
 def _with_port(endpoint: Endpoint) -> str:
-    return f"[{endpoint.group}]:PORT" if endpoint.family == 6 else f"{endpoint.group}:PORT"
+    """Return how the group is written with a port, the one that was probably meant."""
+    if endpoint.family == 4:
+        return f"{endpoint.group}:PORT"
+    head, _, tail = endpoint.group.rpartition(":")
+    if re.fullmatch(r"[1-9][0-9]*", tail) and len(tail) > 1 and _is_address(head):
+        return f"[{head}]:{tail} if {tail} is the port, else [{endpoint.group}]:PORT"
+    return f"[{endpoint.group}]:PORT"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return canonical(text, "") != ""
+    except AddressError:
+        return False
 
 
 def exec_argv(command: str | None) -> list[str] | None:

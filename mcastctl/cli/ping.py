@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import options, run
+from mcastctl.cli import contradictions, options, run
 from mcastctl.cli import params as p
 from mcastctl.model import probe
 from mcastctl.model.endpoint import format_endpoint
@@ -53,6 +53,7 @@ def command(**given: Any) -> int:
     endpoint = options.complete(
         [given["endpoint"]], port=given["port"], ipv4=given["ipv4"], ipv6=given["ipv6"]
     )[0]
+    contradictions.heard_from(given["expect_from"], [endpoint])
     if given["interval"] < MIN_INTERVAL_S:
         raise ValueRangeError("--interval: that would be a flood", hint="write 1ms or more")
     _, sink = run.open_sink(given)

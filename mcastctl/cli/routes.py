@@ -62,7 +62,9 @@ def command(**given: Any) -> int:
         snapshot.records([*routes, *forwarded, *bridges], name)
     elif not given["quiet"]:
         if routes:
-            page.Page(given["color"], os.environ, detailed=bool(asked)).routes(routes)
+            page.Page(
+                given["color"], os.environ, detailed=bool(asked) or given["verbose"] > 0
+            ).routes(routes)
         if given["forwarding"]:
             tables.forwarding(forwarded, given["color"], os.environ)
         if given["bridge"]:

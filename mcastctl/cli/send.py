@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import options, run
+from mcastctl.cli import contradictions, options, run
 from mcastctl.cli import params as p
-from mcastctl.model import probe
 from mcastctl.model.address import is_multicast
 from mcastctl.model.endpoint import Endpoint, format_endpoint
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, AddressError, PayloadError
@@ -59,8 +58,8 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @options.dumps
 def command(**given: Any) -> int:
     """Translate the options, send, and say how it went."""
+    contradictions.sending(given)
     endpoint = _endpoint(given)
-    _require_one_source_of_data(given)
     pace = _pace(given)
     way = sender.Egress(given["ttl"], not given["no_loop"], given["dscp"], *given["bind"])
     name, sink = run.open_sink(given)
@@ -98,23 +97,6 @@ def _endpoint(given: dict[str, Any]) -> Endpoint:
             hint="groups lie in 224.0.0.0/4 and ff00::/8; --unicast allows an ordinary address",
         )
     return endpoint
-
-
-def _require_one_source_of_data(given: dict[str, Any]) -> None:
-    sources = {
-        "DATA": given["data"] is not None,
-        "--file": given["file"] is not None,
-        "--hex": given["hex_data"] is not None,
-        "--probe": given["probe"],
-        "--raw-stdin": given["raw_stdin"],
-    }
-    chosen = [name for name, used in sources.items() if used]
-    if len(chosen) > 1:
-        raise PayloadError(f"{' and '.join(chosen)} contradict each other", hint="keep one")
-    pieces = given["raw_stdin"] or given["file"] is not None
-    least = probe.MIN_SIZE if given["probe"] else int(pieces)
-    if given["size"] is not None and given["size"] < least:
-        raise PayloadError(f"-s {given['size']} is too small", hint=f"it takes {least} or more")
 
 
 def _pace(given: dict[str, Any]) -> Pace:

@@ -30,7 +30,7 @@ def _split(text: str, what: str, hint: str) -> tuple[float, str]:
 
 def parse_time(text: str) -> float:
     """Parse '250ms', '10s', '5m', '1h' or bare seconds; return seconds."""
-    hint = "times are written 500ms, 10s, 5m or 1h"
+    hint = "times are written 500ms, 10s, 5m or 1h, up to 366 days (8784h)"
     number, unit = _split(text, "time", hint)
     seconds = number * _TIME[unit] if unit in _TIME else -1.0
     if not 0 <= seconds <= MAX_TIME:
@@ -40,7 +40,7 @@ def parse_time(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """Parse a size in bytes: '1316', '64k' (1000), '4MiB' (1024 x 1024)."""
-    hint = "sizes are written 1316, 64k or 4MiB"
+    hint = "sizes are written 1316, 64k or 4MiB, up to 1024GiB"
     number, unit = _split(text, "size", hint)
     scales = _DECIMAL | _BINARY
     scale = scales.get(unit.lower().removesuffix("b"))
@@ -52,7 +52,7 @@ def parse_size(text: str) -> int:
 
 def parse_rate(text: str) -> float:
     """Parse a rate above zero with an SI suffix: '200k', '5M', '2.5Mbit/s'; return units/s."""
-    hint = "rates are written 800, 200k, 5M or 1G, per second and above zero"
+    hint = "rates are written 800, 200k, 5M or 1G, per second, above zero and up to 1000G"
     number, unit = _split(text, "rate", hint)
     bare = re.sub(r"(bit/s|bits/s|bit|b/s|bps|pps|/s)$", "", unit.lower())
     scale = _DECIMAL.get(bare)
@@ -73,7 +73,7 @@ def parse_percent(text: str) -> float:
 def parse_whole(text: str, what: str, low: int, high: int) -> int:
     """Parse a whole number of ASCII digits from `low` to `high`."""
     if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or not low <= int(text) <= high:
-        top = f" to {high}" if high < 2**63 else ""
+        top = f" to {high}" if high < 2**63 or text.isdigit() else ""
         raise ValueRangeError(
             f"'{text}' is not a {what}", hint=f"use a whole number from {low}{top}"
         )
@@ -93,7 +93,12 @@ def parse_dscp(text: str) -> int:
 def parse_hex(text: str) -> bytes:
     """Parse hexadecimal payload; spaces, colons and a leading 0x are allowed."""
     digits = re.sub(r"[\s:]", "", text.removeprefix("0x"))
-    if len(digits) % 2 or not re.fullmatch(r"[0-9A-Fa-f]*", digits, re.ASCII):
+    if len(digits) % 2 and re.fullmatch(r"[0-9A-Fa-f]*", digits, re.ASCII):
+        raise ValueRangeError(
+            f"the hexadecimal payload has an odd number of digits, {len(digits)}",
+            hint="a byte is two digits: write 0a, not a",
+        )
+    if not re.fullmatch(r"[0-9A-Fa-f]*", digits, re.ASCII):
         raise ValueRangeError(
             "the hexadecimal payload is malformed", hint="write pairs of digits: 68656c6c6f"
         )

@@ -149,13 +149,18 @@ class Responding:
             for request, arrival in batch:
                 if self._consider(request, arrival):
                     yield request
+                    yield from self._answered()
             if self._children:
                 self._children.poll()
             limits.take(self.replies_sent - before, time.monotonic_ns())
-            yield from self._answers
-            self._answers.clear()
+            yield from self._answered()
         for one in self._receivers:
             yield from one.memberships("left")
+
+    def _answered(self) -> list[Datagram]:
+        """Return the answers since the last call."""
+        answers, self._answers = self._answers, []
+        return answers
 
     def _consider(self, request: Datagram, arrival: Arrival) -> bool:
         """Answer one datagram if the rules allow, then count it; tell whether they do."""

@@ -334,6 +334,8 @@ def totals(senders: list[Sender]) -> dict[str, Any]:
 def refused(target: Target, number: int) -> Notice:
     """Return the notice for the first refusal of its kind."""
     text = f"cannot send to {target}: {refusal.cause(number, os.strerror(number))}"
-    found = refusal.sending(number, target.host, target.nic.name if target.nic else "IFACE")
+    iface = target.nic.name if target.nic else "IFACE"
+    group = is_multicast(target.host)  # the remedies for single hosts are others
+    found = refusal.sending(number, target.host, iface) if group else None
     hint = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
     return Notice(time.time_ns(), "error", "refused", text, hint)

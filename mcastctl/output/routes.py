@@ -125,9 +125,9 @@ def _row(route: Route) -> list[str]:
     cells = (
         route.group,
         iface,
-        route.source if route.leaves else route.route_type or "no route",
+        route.source if route.leaves else None,
         route.gateway,
-        route.route_type or "none",
+        route.route_type or "no route",
         route.table,
         None if route.rule is None else str(route.rule),
         meaning.scope,

@@ -9,6 +9,8 @@ from mcastctl.output.text import host_port, scaled
 
 Fields = Mapping[str, Any]
 
+_SOME = 100
+"""From so many datagrams on a rate means something, however short the run was."""
 MOST = 20
 """Streams that a summary for people lists, the busiest first."""
 
@@ -126,12 +128,14 @@ def _stream(stream: Fields) -> str:
         f"{host_port(stream['dst'], stream['dport'])} on {escape(stream['iface'])}: "
         f"{_amount(stream)}{rate}"
     )
-    gap = f", largest gap {stream['max_gap_ms']:.1f} ms"
+    several = stream["packets"] > 1  # one alone has neither gap nor jitter
+    gap = f", largest gap {stream['max_gap_ms']:.1f} ms" if several else ""
     if stream["kind"] in UNNUMBERED:
         return f"{head}{gap}, no sequence numbers"
     unit = " transport packets" if stream["kind"] == "mpegts" else ""
     percent = f" ({stream['loss_percent']:.2g} %)" if stream["lost"] else ""
-    jitter = "" if stream["kind"] == "mpegts" else f", jitter {stream['jitter_ms']:.3f} ms"
+    known = several and stream["kind"] != "mpegts"
+    jitter = f", jitter {stream['jitter_ms']:.3f} ms" if known else ""
     return (
         f"{head}, {stream['kind']}, lost {stream['lost']}{unit}{percent}, duplicates "
         f"{stream['duplicates']}, reordered {stream['reordered']}{jitter}{gap}"
@@ -151,7 +155,7 @@ def _asked(fields: Fields) -> str:
 
 def _sent(fields: Fields) -> str:
     line = f"sent {_amount(fields)} in {fields['elapsed_s']:.1f} s"
-    if fields["elapsed_s"] >= 1:
+    if fields["elapsed_s"] >= 1 or fields["packets"] >= _SOME:
         line += f", {_rates(fields)}"
     if fields["largest_burst"] > 1:
         line += f" in bursts of up to {fields['largest_burst']}, one time stamp each"
