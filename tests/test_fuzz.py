@@ -158,15 +158,15 @@ class Counting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept = stats.MAX_STREAMS, stats.FEW_NEWCOMERS, stats.PLACES
-        stats.MAX_STREAMS, stats.FEW_NEWCOMERS, stats.PLACES = 6, 2, 64
+        self.kept = stats.MAX_STREAMS, stats.FEW, stats.PLACES
+        stats.MAX_STREAMS, stats.FEW, stats.PLACES = 6, 1, 64
         self.statistics = stats.Statistics()
         self.packets = self.bytes = self.now = 0
         self.reported = {"packets": 0, "bytes": 0, "lost": 0, "duplicates": 0, "reordered": 0}
         self.next: dict[int, int] = {}
 
     def teardown(self) -> None:
-        stats.MAX_STREAMS, stats.FEW_NEWCOMERS, stats.PLACES = self.kept
+        stats.MAX_STREAMS, stats.FEW, stats.PLACES = self.kept
 
     def hear(self, source: int, mark: Mark, length: int = 100) -> None:
         self.now += 1_000_000
@@ -218,10 +218,8 @@ class Counting(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         one = self.statistics
         assert len(one.streams) <= stats.MAX_STREAMS
-        assert set(one._newcomers) <= set(one.streams)
-        assert {key for key, stream in one.streams.items() if stream.newcomer} == set(
-            one._newcomers
-        )
+        for rank, keys in enumerate(one._ranks):
+            assert set(keys) == {key for key, kept in one.streams.items() if kept.rank == rank}
         assert len(one._verdicts) <= len(one.streams)
         assert len(one._reported) <= len(one.streams)
         taken = sum(stream._sequence._granted - 16 for stream in one.streams.values())
