@@ -178,7 +178,7 @@ def test_forged_answers_do_not_fill_a_ping(pair: Pair) -> None:
     a, b = pair
     mac = a.link()["address"]
     watching = wire.watch(b)
-    asking = ("-c", "2", "--interval", "3s", "--wait", "0.5s", "--bind", ":4000", "-q", "-j")
+    asking = ("-c", "1", "--wait", "60s", "--bind", ":4000", "-q", "-j")
     asker = a.start_mcastctl("ping", WHERE, "-i", "a0", *asking)
     watching.wait_stdout(b"mcst".hex())
     before = memory_kb(asker.pid)
@@ -189,14 +189,14 @@ def test_forged_answers_do_not_fill_a_ping(pair: Pair) -> None:
     flood = Flood(b, [wire.udp("10.0.1.9", PORT, a.addr4(), 4000, answer, mac=mac)], sources=9000)
     flood.send(9000, 9000)
     flood.send(9000, 9000)  # the same again: duplicates
-    most = memory_kb(asker.pid)
-    said = Stream.of(asker.finish(20))
+    most = quiet_kb(asker.pid)
+    asker.signal(signal.SIGINT)
+    summary = Stream.of(asker.finish(20)).summary
     assert most - before < GROWTH_KB
-    summary = said.summary
     assert len(summary["responders"]) == 1024
-    assert summary["kernel_drops"] == 0
-    assert summary["responders_refused"] == 2 * (9000 - 1024)
-    assert summary["duplicates"] == 1024
+    told = summary["responders_refused"] + summary["duplicates"] + 1024
+    assert told + summary["kernel_drops"] == 2 * 9000
+    assert 0 < summary["duplicates"] <= 1024
 
 
 # --- echo
