@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from fuzz.targets import TARGETS
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from place import Running
+from place import Place, Running
 
 from mcastctl.model import stats
 from mcastctl.model.mark import NO_MARK, PROBE, RTP, Mark
@@ -63,6 +64,24 @@ def spent(target: Target, data: bytes) -> float:
 
 def test_the_corpus_is_of_targets() -> None:
     assert {path.name for path in CORPUS.iterdir()} <= set(TARGETS)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_command_that_looks_for_more(here: Place, tmp_path: Path, guided: bool) -> None:
+    if guided:
+        pytest.importorskip("atheris")
+    command = [sys.executable, Path(__file__).parent / "fuzz", "probe", "1"]
+    ended = here.run(
+        [*command, *([] if guided else ["--plain"])],
+        cwd=tmp_path,
+        timeout=60,
+        env={"TMPDIR": str(tmp_path)},
+    )
+    said = ended.stderr if guided else ended.stdout
+    found = re.search(r"executed_units: (\d+)" if guided else r"probe: (\d+) inputs", said)
+    assert found, ended
+    assert int(found[1]) > 100
+    assert not list(tmp_path.glob("crash-*"))
 
 
 # --- command lines
