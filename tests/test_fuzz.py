@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from fuzz.targets import TARGETS
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from place import Running
+from place import Place, Running
 
 from mcastctl.model import stats
 from mcastctl.model.mark import NO_MARK, PROBE, RTP, Mark
@@ -63,6 +64,24 @@ def spent(target: Target, data: bytes) -> float:
 
 def test_the_corpus_is_of_targets() -> None:
     assert {path.name for path in CORPUS.iterdir()} <= set(TARGETS)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_command_that_looks_for_more(here: Place, tmp_path: Path, guided: bool) -> None:
+    if guided:
+        pytest.importorskip("atheris")
+    command = [sys.executable, Path(__file__).parent / "fuzz", "probe", "1"]
+    ended = here.run(
+        [*command, *([] if guided else ["--plain"])],
+        cwd=tmp_path,
+        timeout=60,
+        env={"TMPDIR": str(tmp_path)},
+    )
+    said = ended.stderr if guided else ended.stdout
+    found = re.search(r"executed_units: (\d+)" if guided else r"probe: (\d+) inputs", said)
+    assert found, ended
+    assert int(found[1]) > 100
+    assert not list(tmp_path.glob("crash-*"))
 
 
 # --- command lines
@@ -158,15 +177,15 @@ class Counting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept = stats.MAX_STREAMS, stats.FEW_NEWCOMERS, stats.PLACES
-        stats.MAX_STREAMS, stats.FEW_NEWCOMERS, stats.PLACES = 6, 2, 64
+        self.kept = stats.MAX_STREAMS, stats.FEW, stats.PLACES
+        stats.MAX_STREAMS, stats.FEW, stats.PLACES = 6, 1, 64
         self.statistics = stats.Statistics()
         self.packets = self.bytes = self.now = 0
         self.reported = {"packets": 0, "bytes": 0, "lost": 0, "duplicates": 0, "reordered": 0}
         self.next: dict[int, int] = {}
 
     def teardown(self) -> None:
-        stats.MAX_STREAMS, stats.FEW_NEWCOMERS, stats.PLACES = self.kept
+        stats.MAX_STREAMS, stats.FEW, stats.PLACES = self.kept
 
     def hear(self, source: int, mark: Mark, length: int = 100) -> None:
         self.now += 1_000_000
@@ -218,10 +237,8 @@ class Counting(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         one = self.statistics
         assert len(one.streams) <= stats.MAX_STREAMS
-        assert set(one._newcomers) <= set(one.streams)
-        assert {key for key, stream in one.streams.items() if stream.newcomer} == set(
-            one._newcomers
-        )
+        for rank, keys in enumerate(one._ranks):
+            assert set(keys) == {key for key, kept in one.streams.items() if kept.rank == rank}
         assert len(one._verdicts) <= len(one.streams)
         assert len(one._reported) <= len(one.streams)
         taken = sum(stream._sequence._granted - 16 for stream in one.streams.values())

@@ -15,7 +15,8 @@ from mcastctl.model.errors import VerdictError
 from mcastctl.model.jitter import Jitter, RtpClock
 from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTP, Mark
 from mcastctl.model.records import Datagram
-from mcastctl.model.stats import MAX_STREAMS, Statistics
+from mcastctl.model.room import OWN
+from mcastctl.model.stats import MAX_STREAMS, PLACES, Statistics
 from mcastctl.model.stream import COUNTERS
 from mcastctl.model.verdict import Expectation
 
@@ -302,6 +303,46 @@ def test_the_quietest_stream_makes_room() -> None:
     idents = {stream.ident for stream in statistics.streams.values()}
     assert 0 in idents
     assert 1 not in idents
+
+
+@pytest.mark.parametrize(("before", "each"), [(2, 1), (4, 3), (16, 15)])
+def test_those_heard_more_often_stay_through_a_flood(before: int, each: int) -> None:
+    statistics = Statistics()
+    for seq in range(before):
+        statistics.update(datagram(probe(seq), src="10.0.0.1"))
+    for n in range(2 * MAX_STREAMS):
+        for seq in range(each):
+            statistics.update(datagram(probe(seq, stream=n), src="10.0.0.2"))
+    statistics.update(datagram(probe(before + 1), src="10.0.0.1"))
+    (known,) = (one for one in statistics.streams.values() if one.src == "10.0.0.1")
+    assert (known.packets, known.lost) == (before + 1, 1)
+    assert len(statistics.streams) == MAX_STREAMS
+
+
+def test_gaps_of_all_streams_have_an_end_and_each_has_some() -> None:
+    """One in two numbers from ever more senders: the first of them keep what they have."""
+    statistics = Statistics()
+    for stream in range(40):
+        for seq in range(0, 2 * 4000, 2):
+            statistics.update(datagram(probe(seq, stream=stream)))
+    known = list(statistics.streams.values())
+    held = [len(one._sequence._starts) for one in known]
+    assert sum(held) <= PLACES + OWN * len(held)
+    assert min(held) == OWN
+    statistics.update(datagram(probe(1, stream=0)))  # far back, and remembered
+    statistics.update(datagram(probe(7997, stream=39)))  # among the few that it has for certain
+    assert [known[0].reordered, known[39].reordered] == [1, 1]
+    assert statistics.total("lost") == 40 * 3999 - 2
+
+
+def test_pids_of_all_streams_have_an_end() -> None:
+    statistics = Statistics()
+    everyone = [(pid, 1) for pid in range(256)]
+    for stream in range(400):
+        statistics.update(datagram(ts(*everyone), src=f"10.0.{stream >> 8}.{stream & 255}"))
+    held = [len(one._continuity._last) for one in statistics.streams.values()]
+    assert sum(held) <= PLACES + OWN * len(held)
+    assert (max(held), min(held)) == (256, OWN)
 
 
 def test_doubts_about_rtp_are_bounded_too() -> None:

@@ -97,15 +97,22 @@ class SourceLimit:
 
     def refusal(self, source: str, now_ns: int) -> str | None:
         """Return None when `source` may have one more now, else which limit forbids it."""
-        paid_ns = self._sources.get(source, 0.0)
-        if paid_ns > now_ns + self._ahead_ns:
+        paid_ns = self._sources.get(source)
+        if paid_ns is None:
+            if len(self._sources) >= self._keep:
+                self._forget(now_ns)
+            paid_ns = now_ns
+        elif paid_ns < now_ns:
+            paid_ns = now_ns
+        elif paid_ns > now_ns + self._ahead_ns:
             return OF_SOURCE
-        if self._paid_ns > now_ns + self._total_ahead_ns:
+        total_ns = self._paid_ns
+        if total_ns < now_ns:
+            total_ns = now_ns
+        elif total_ns > now_ns + self._total_ahead_ns:
             return IN_ALL
-        if not paid_ns and len(self._sources) >= self._keep:
-            self._forget(now_ns)
-        self._sources[source] = max(paid_ns, now_ns) + self._each_ns
-        self._paid_ns = max(self._paid_ns, now_ns) + self._total_ns
+        self._sources[source] = paid_ns + self._each_ns
+        self._paid_ns = total_ns + self._total_ns
         return None
 
     def _forget(self, now_ns: int) -> None:

@@ -11,10 +11,11 @@ from mcastctl.model.stream import COUNTERS, Counters, StreamStats
 MAX_STREAMS = 4096
 """Streams kept apart; the quietest makes room for a new one and stays in the totals."""
 
-ESTABLISHED = 16
-"""Datagrams after which a stream is no newcomer any more. Ever new sources, mostly forged, make
-each other go; those established do while newcomers are few."""
-FEW_NEWCOMERS = MAX_STREAMS // 4
+ESTABLISHED = 5
+"""Rank of a stream that was heard 16 times or more; with twice as many datagrams one rises by one.
+Ever new sources, mostly forged, make room for each other, not those heard more often for them."""
+FEW = MAX_STREAMS // 8
+"""Streams of each lower rank that are left alone."""
 PLACES = 32_768
 """Open gaps and PIDs remembered of all streams together, beside the few that each may have."""
 
@@ -31,7 +32,7 @@ class Statistics:
 
     def __init__(self, *, rtp: frozenset[tuple[str, int]] = frozenset()) -> None:
         self.streams: OrderedDict[Key, StreamStats] = OrderedDict()
-        self._newcomers: OrderedDict[Key, None] = OrderedDict()
+        self._ranks: list[OrderedDict[Key, None]] = [OrderedDict() for _ in range(ESTABLISHED)]
         self._room = Room(PLACES)
         self.packets = self.bytes = self.evicted = self._interval_packets = 0
         self._evicted_counters = (0, 0, 0)
@@ -50,7 +51,7 @@ class Statistics:
         stream = self.streams.get(key)
         if stream is None:
             stream = self.streams[key] = StreamStats(datagram, mark, self._room)
-            self._newcomers[key] = None
+            self._ranks[stream.rank][key] = None
             if mark.kind == RTP and flow[2:] not in self._rtp:
                 verdict = self._verdicts.setdefault(flow, [])
                 if isinstance(verdict, list):
@@ -63,15 +64,14 @@ class Statistics:
         return mark
 
     def _refresh(self, key: Key, stream: StreamStats) -> None:
-        """Note that a stream is not the quietest."""
+        """Note that a stream is heard again."""
         self.streams.move_to_end(key)
-        if not stream.newcomer:
-            return
-        if stream.packets < ESTABLISHED:
-            self._newcomers.move_to_end(key)
-        else:
-            stream.newcomer = False
-            del self._newcomers[key]
+        if stream.rank < ESTABLISHED:
+            rank = min((stream.packets + 1).bit_length(), ESTABLISHED)
+            del self._ranks[stream.rank][key]
+            stream.rank = rank
+            if rank < ESTABLISHED:
+                self._ranks[rank][key] = None
 
     def account(self, heard: Heard) -> list[Heard]:
         """Account for a datagram or a run; return it as it turned out, in pieces if need be."""
@@ -124,8 +124,8 @@ class Statistics:
             believed = bool(same) and same[0].followed_by(mark)
             self._verdicts[flow] = RTP if believed else PLAIN
             for one in () if believed else verdict:
-                if self.streams.pop((flow, RTP, one.ident), None) and one.newcomer:
-                    del self._newcomers[flow, RTP, one.ident]
+                if self.streams.pop((flow, RTP, one.ident), None) and one.rank < ESTABLISHED:
+                    del self._ranks[one.rank][flow, RTP, one.ident]
                 one.forget_numbers()
                 self._rejoin((flow, PLAIN, 0), one)
         return NO_MARK if mark.kind == RTP and self._verdicts.get(flow) == PLAIN else mark
@@ -134,8 +134,8 @@ class Statistics:
         """Put a stream that turned out to have no numbers where its flow's others are."""
         earlier = self.streams.setdefault(key, chance)
         if earlier is chance:
-            chance.newcomer = True
-            self._newcomers[key] = None
+            if chance.rank < ESTABLISHED:
+                self._ranks[chance.rank][key] = None
         else:
             earlier.absorb(chance)
             told = _sum(self._reported.get(earlier, _ZERO), self._reported.pop(chance, _ZERO))
@@ -143,12 +143,11 @@ class Statistics:
 
     def evict(self) -> None:
         """Let the quietest stream go; what it counted stays in the totals."""
-        if len(self._newcomers) > FEW_NEWCOMERS:
-            key, _ = self._newcomers.popitem(last=False)
-            gone = self.streams.pop(key)
-        else:
-            key, gone = self.streams.popitem(last=False)
-            self._newcomers.pop(key, None)
+        many = next((one for one in self._ranks if len(one) > FEW), self.streams)
+        key = next(iter(many))
+        gone = self.streams.pop(key)
+        if gone.rank < ESTABLISHED:
+            del self._ranks[gone.rank][key]
         gone.release()
         self.evicted += 1
         self._verdicts.pop(key[0], None)

@@ -14,7 +14,7 @@ _CHANCE = 3000  # a second RTP header further away than this was no RTP (RFC 355
 
 
 class StreamStats:
-    """Counters of one stream; `newcomer` is for who decides which streams to keep."""
+    """Counters of one stream; `rank` is for who decides which streams to keep."""
 
     __slots__ = (
         "_clock",
@@ -30,15 +30,15 @@ class StreamStats:
         "kind",
         "last_ns",
         "max_gap_ns",
-        "newcomer",
         "packets",
+        "rank",
         "sport",
         "src",
         "ttl",
     )
 
     def __init__(self, datagram: Datagram, mark: Mark, room: Room | None = None) -> None:
-        self.newcomer = True
+        self.rank = 1
         self.src, self.sport = datagram.src, datagram.sport
         self.dst, self.dport = datagram.dst, datagram.dport
         self.iface, self.ttl = datagram.iface, datagram.ttl

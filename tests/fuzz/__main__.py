@@ -54,11 +54,13 @@ def guided(name: str, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["mcastctl"]):
+        from fuzz.target import corpus
         from fuzz.targets import TARGETS
     target = TARGETS[name]
     cost = Cost(target)
+    known = [path.read_bytes() for path in corpus(name)]
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
-    for number, seed in enumerate(target.seeds()):
+    for number, seed in enumerate([*target.seeds(), *known]):
         (folder / f"seed{number}").write_bytes(seed)
     words = folder.with_suffix(".words")
     quoted = ("".join(f"\\x{byte:02x}" for byte in word) for word in target.words)

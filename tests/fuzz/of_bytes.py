@@ -14,7 +14,15 @@ import frames as f
 from fuzz.target import Target, check
 from mcastctl.decode import mpegts, stream
 from mcastctl.decode.packet import Decoder
-from mcastctl.host import bridges, forwarding, linkdetails, netlink, sockets, watching
+from mcastctl.host import (
+    bridges,
+    forwarding,
+    linkdetails,
+    netlink,
+    sockets,
+    trafficcontrol,
+    watching,
+)
 from mcastctl.model import answering, probe
 from mcastctl.model.control import Commentary
 from mcastctl.model.frame import Frame
@@ -163,6 +171,9 @@ def kernel_messages(data: bytes) -> None:
     for _, message in [*found, (0, data)]:
         list(netlink.attributes(message, 16))
         watching.parse([(24, message), (25, message), (58, message), (59, message)])
+        trafficcontrol.qdisc(message)
+        for parent in trafficcontrol._DIRECTIONS:
+            trafficcontrol.filter_(message, parent)
         bridges._database(Told(message), NAMES)  # type: ignore[arg-type]
         if len(message) >= 32:
             linkdetails.details(message)
@@ -239,12 +250,17 @@ def _kernel_seeds() -> Sequence[bytes]:
     route += attribute(17, bytes(24)) + attribute(23, bytes(8))
     entry = attribute(1, attribute(1, attribute(1, bytes(28))))
     stamp = struct.pack("@Nii", 32, 1, 35) + bytes(16)
+    counted = attribute(1, bytes(16)) + attribute(3, bytes(20))
+    action = attribute(1, b"gact\0") + attribute(2, attribute(2, bytes(20))) + attribute(4, counted)
+    traffic = attribute(1, b"u32\0") + attribute(2, attribute(7, attribute(1, action)))
     return [
         message(58, bytes([2, 0, 0, 0]) + struct.pack("=I", 2) + group),
         message(16, struct.pack("=BxHiII", 0, 1, 2, 1, 0) + link),
         message(24, bytes([128, 32, 32, 0, 0, 0, 0, 0]) + bytes(4) + route),
         message(86, struct.pack("=BxxxI", 7, 2) + entry),
         message(2, struct.pack("=i", -101) + bytes(16)),
+        message(36, struct.pack("=BxxxiIII", 0, 2, 0x10000, 0xFFFFFFFF, 0) + attribute(7, counted)),
+        message(44, struct.pack("=BxxxiIII", 0, 2, 1, 0xFFFFFFF1, 0xC0000300) + traffic),
         stamp + struct.pack("@Nii", 28, 0, 8) + bytes(16),
     ]  # fmt: skip
 

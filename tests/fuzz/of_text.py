@@ -14,6 +14,7 @@ from mcastctl.cli.app import COMMANDS
 from mcastctl.host import counters, elsewhere, firewall, forwarding, joined, procnet, sockets
 from mcastctl.model import endpoint, units
 from mcastctl.model.errors import McastError
+from mcastctl.net import fleet, reach
 from mcastctl.output import text
 from mcastctl.output.escape import escape, escape_bytes
 
@@ -46,7 +47,8 @@ def endpoints(data: bytes) -> None:
         return
     shown = endpoint.format_endpoint(found)
     check(endpoint.parse(shown, unicast=True) == found, f"{shown!r} is not {found}")
-    check(escape(shown) == shown, "an endpoint that cannot be shown as it is")
+    bare = endpoint.format_endpoint(found._replace(iface=None))  # an interface may have any name
+    check(escape(bare) == bare, "an endpoint that cannot be shown as it is")
     try:
         groups = list(found.expand())
     except McastError:
@@ -82,6 +84,21 @@ def values(data: bytes) -> None:
         if parse is not endpoint.parse_source:  # an interface may have any name
             check(written.isascii(), "digits that are none of ASCII")
     check(units.parse_hex(data.hex()) == data, "hex does not come back")
+
+
+def hosts(data: bytes) -> None:
+    """A host that is no option of ssh, or an error of ours; and whatever a host answers."""
+    for one in fleet._objects(data.decode(errors="replace")):
+        check(isinstance(one, dict), "no object")
+    try:
+        found = reach.parse(read_text(data))
+    except McastError:
+        return
+    words = reach.argv(found, ["ssh"], "true")
+    if found.kind == reach.SSH:
+        check(words[:2] == ["ssh", "--"] and words[2][:1] not in ("", "-"), f"{words}")
+    line = reach.line([found.iface or "x", found.address], guarded=True)
+    check("\n" not in line and "\0" not in line, "more than one line of shell")
 
 
 def settings(data: bytes) -> None:
@@ -176,6 +193,11 @@ TARGETS = {
         values,
         lambda: [b"10s", b"250ms", b"4MiB", b"2.5G", b"0.1%", b"af41", b"!10.0.0.1", b"0x68:65"],
         (b"nan", b"inf", b"e9", b"_", b"-", b"+", "\u0665".encode(), b"000000000000000000"),
+    ),
+    "host": Target(
+        hosts,
+        lambda: [b"alpha", b"ops@beta%eth1", b"ssh://a@b:22", b"netns:x", b'[{"type": "start"}]'],
+        (b"-o", b"%-", b"netns:", b"local", b"ssh://", b"{}", b"[", b'":', b"--"),
     ),
     "config": Target(
         settings,
