@@ -154,6 +154,30 @@ _REFRESH = (
 )
 _OFFER = f.unicast("10.9.9.9") + struct.pack("!II", 110, 20)
 _BACKOFF = _OFFER + f.unicast("10.0.0.8") + struct.pack("!IIH", 100, 10, 1000)
+
+
+def pim1(code: int, body: bytes) -> bytes:
+    """A message of version 1, which is one of IGMP."""
+    message = bytes((0x14, code, 0, 0, 0x10, 0, 0, 0)) + body
+    return f.ip4(A4, ALL_ROUTERS, 2, f.filled(message, 2))
+
+
+def _source1(address: str, flags: int = 0x100) -> bytes:
+    return struct.pack("!H", flags | 32) + f.packed(address)
+
+
+_JOIN1 = (
+    f.packed(B4)
+    + struct.pack("!HHHBB", 0, 210, 0, 4, 2)
+    + f.packed("239.1.1.1")
+    + struct.pack("!IHH", 0xFFFFFFFF, 1, 2)
+    + _source1("10.9.9.9", 0x1C0)
+    + _source1("10.0.0.3")
+    + _source1("10.0.0.4")
+    + f.packed("239.2.0.0")
+    + struct.pack("!IHH", 0xFFFF0000, 1, 0)
+    + _source1("10.0.0.5", 0)
+)
 _INSIDE6 = f.datagram("2001:db8::7", "ff3e::7", 4000, 5004, b"inside")
 _INSIDE = f.datagram("10.0.0.7", "239.7.7.7", 4000, 5004, b"inside")
 PIM = {
@@ -171,6 +195,11 @@ PIM = {
     ),
     "graft": _pim4(6, _JOIN4),
     "graft ack": _pim4(7, _JOIN4),
+    "v1 query": pim1(0, struct.pack("!HH", 0x2000, 105)),
+    "v1 register": pim1(1, _INSIDE),
+    "v1 register stop": pim1(2, f.packed("239.1.1.1") + f.packed("10.0.0.7")),
+    "v1 join/prune": pim1(3, _JOIN1),
+    "v1 graft": pim1(6, _JOIN1),
     "hello, everything": _pim4(
         0,
         _hello(

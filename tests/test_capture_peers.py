@@ -22,6 +22,7 @@ live.RINGS = False
 from mcastctl.cli.app import main
 main()
 """
+WITNESS = "tcpdump" if os.geteuid() == 0 else "dumpcap"
 FILTER = "udp port 5004 or igmp or ip6 protochain 58 or pim"
 
 
@@ -37,21 +38,32 @@ def start_sniff(host: Host, *args: str | Path) -> Running:
     return running
 
 
-def start_witness(host: Host, path: Path) -> Running:
-    """dumpcap; tcpdump insists on changing its groups, which these namespaces forbid."""
+def start_witness(host: Host, here: Place, path: Path) -> Running:
+    """tcpdump as the machine's own root; else dumpcap, for a user namespace forbids what it does.
+
+    (tcpdump changes its groups, and must not where root alone exists.)
+    """
     path.touch()
-    witness = host.popen(["dumpcap", "-q", "-p", "-i", host.ports[0], "-f", FILTER, "-w", path])
-    witness.wait_stderr("File: ")
+    port = host.ports[0]
+    if os.geteuid() != 0:
+        witness = host.popen(["dumpcap", "-q", "-p", "-i", port, "-f", FILTER, "-w", path])
+        witness.wait_stderr("File: ")
+        return witness
+    inside = ["nsenter", f"--net=/proc/{host.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
+    command = ["tcpdump", "-Z", "root", "-U", "-p", "--immediate-mode", "-i", port]
+    command += ["-w", path, FILTER]
+    witness = here.popen([*inside, *command])
+    witness.wait_stderr("listening on")
     return witness
 
 
-def test_other_programs_as_a_witness_saw_them(pair: Pair, tmp_path: Path) -> None:
-    need("socat", "iperf", "dumpcap")
+def test_other_programs_as_a_witness_saw_them(pair: Pair, here: Place, tmp_path: Path) -> None:
+    need("socat", "iperf", WITNESS)
     a, b = pair
-    seen = tmp_path / "witness.pcapng"
+    seen = tmp_path / "witness.pcap"
     capture = start_sniff(b, FILTER)
     written = start_sniff(b, FILTER, "-w", tmp_path / "own.pcap")
-    witness = start_witness(b, seen)
+    witness = start_witness(b, here, seen)
     member = a.popen(["socat", "-u", "UDP4-RECV:5004,ip-add-membership=239.1.1.5:a0", "-"])
     capture.wait_stdout('"239.1.1.5"')
     six = a.popen(["socat", "-u", "UDP6-RECV:5004,ipv6-join-group=[ff15::5]:a0", "-"])
@@ -90,22 +102,37 @@ def ends(capture: Running, *others: Running) -> list[dict[str, Any]]:
     return packets(capture.finish())
 
 
-def test_a_static_member_and_a_routing_daemon(pair: Pair) -> None:
-    need("smcrouted", "smcroutectl")
+def test_a_static_member_and_a_routing_daemon(pair: Pair, here: Place, tmp_path: Path) -> None:
+    need("smcrouted", "smcroutectl", WITNESS)
     a, b = pair
-    capture = start_sniff(b, "--control")
+    seen = tmp_path / "witness.pcap"
+    capture = start_sniff(b, FILTER)
+    comments = start_sniff(b, "--control")
+    witness = start_witness(b, here, seen)
     a.ip("maddr add 01:00:5e:01:01:09 dev a0")  # the link layer alone: nothing is said
+    a.ip("address add 239.1.1.10/32 dev a0 autojoin")  # the kernel joins by itself
+    comments.wait_stdout("10.0.1.1 joins 239.1.1.10")
     ident = f"test-{a.pid}"
     daemon = a.popen(["smcrouted", "-n", "-N", "-I", ident])
-    for _ in range(50):
-        joined = a.run(["smcroutectl", "-I", ident, "join", "a0", "239.1.1.8"], check=False)
-        if joined.returncode == 0:
-            break
-    capture.wait_stdout("239.1.1.8")
+    deadline = time.monotonic() + 20
+    while a.run(["smcroutectl", "-I", ident, "join", "a0", "239.1.1.8"], check=False).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    comments.wait_stdout("10.0.1.1 joins 239.1.1.8")
     daemon.stop()
-    capture.signal(2)
-    notices = Stream.of(capture.finish()).all("notice")
-    assert any("10.0.1.1 joins 239.1.1.8" in one["text"] for one in notices)
+    comments.wait_stdout("10.0.1.1 leaves 239.1.1.8")
+    comments.signal(2)
+    comments.finish()
+    found = ends(capture, witness)
+    told = packets(b.mcastctl("sniff", "-j", "-r", seen))
+    groups, witnessed = (
+        [one["info"] for one in seen_by if "239.1.1.8" in one["info"]] for seen_by in (found, told)
+    )
+    common = min(len(groups), len(witnessed))  # they do not end at the same moment
+    assert groups[:common] == witnessed[:common]
+    assert "to_ex" in groups[0]
+    assert "to_in" in groups[common - 1]
+    assert not [one for one in found if "239.1.1.9" in one["info"]]
 
 
 @pytest.mark.parametrize("write", [False, True], ids=["shown", "written"])
@@ -144,12 +171,12 @@ def test_frr_speaks_pim_and_asks(pair: Pair, here: Place, tmp_path: Path) -> Non
     """FRR changes to a user of its own, which the user namespace of a world does not have."""
     if os.geteuid() != 0:
         pytest.skip("FRR needs root to change to its own user")
-    need("vtysh", "dumpcap")
+    need("vtysh", WITNESS)
     a, b = pair
-    seen = tmp_path / "witness.pcapng"
+    seen = tmp_path / "witness.pcap"
     capture = start_sniff(b)
     comments = start_sniff(b, "--control")
-    witness = start_witness(b, seen)
+    witness = start_witness(b, here, seen)
     with tempfile.TemporaryDirectory(prefix="mcastctl-frr-") as name:  # short: it holds sockets
         folder = Path(name)
         shutil.chown(folder, "frr", "frr")

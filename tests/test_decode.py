@@ -143,6 +143,24 @@ def test_a_report_of_183_records() -> None:
     assert len(packet.data) == 1500 - 1500 % 4 or len(packet.data) <= 1500
 
 
+def test_pim_1_where_wireshark_is_no_witness() -> None:
+    """Wireshark 4.0 names no group of the one, and reads the other four bytes off."""
+    group, mask = f.packed("239.1.1.1"), b"\xff" * 4
+    rp = struct.pack("!4sHH", f.packed("10.9.9.9"), 0, 270)
+    reachable = decode(f.ether(control.pim1(4, group + mask + rp)))
+    assert reachable.info == "pim v1 rp-reachable rp 10.9.9.9 (*, 239.1.1.1) holdtime 270"
+    source = struct.pack("!4sII", f.packed("10.0.0.7"), 0x80000065, 20)
+    asserted = decode(f.ether(control.pim1(5, group + mask + source)))
+    assert asserted.info == "pim v1 assert (10.0.0.7, 239.1.1.1) metric-preference 101 metric 20"
+    assert asserted.fields["rpt"] is True
+
+
+def test_foreign_encodings_of_addresses_are_not_guessed() -> None:
+    body = f.unicast("10.0.0.2")[:1] + b"\7" + f.packed("10.0.0.2") + bytes(4)
+    packet = decode(f.ether(f.ip4("10.0.0.1", "224.0.0.13", 103, f.pim(3, body))))
+    assert packet.fields["malformed"] == "PIM address encoding 7"
+
+
 def test_fragments_are_kept_in_bounds() -> None:
     decoder = Decoder()
     for ident in range(1000):

@@ -7,7 +7,6 @@ QUERY, V1_REPORT, DVMRP, PIM_V1, V2_REPORT, LEAVE, V3_REPORT = 0x11, 0x12, 0x13,
 _REPORTS = {V1_REPORT: 1, V2_REPORT: 2}
 _OTHERS = {
     DVMRP: "dvmrp",
-    PIM_V1: "pim-v1",
     0x15: "cisco-trace",
     0x30: "router-advertisement",  # multicast router discovery, RFC 4286
     0x31: "router-solicitation",

@@ -12,6 +12,7 @@ from mcastctl.decode import (
     mld,
     others,
     pim,
+    pim1,
     stream,
     udp,
     vrrp,
@@ -63,6 +64,7 @@ _APPLICATIONS: dict[int, tuple[str, Callable[[bytes, Fields], None]]] = {
 """What speaks on a well-known UDP port: name and decoder."""
 
 
+_PIM_1 = bytes((igmp.PIM_V1,))
 _ENOUGH = 32
 """Bytes of a payload that hold the header of any numbered stream."""
 
@@ -109,7 +111,10 @@ def _pseudo(packet: Ip, length: int) -> bytes:
 
 
 def _igmp(packet: Ip, draft: Draft) -> None:
-    draft.proto = "igmp"
+    draft.proto = "pim" if packet.payload[:1] == _PIM_1 else "igmp"
+    if draft.proto == "pim":
+        pim1.decode(packet.payload, draft.fields, whole=packet.whole)
+        return
     igmp.decode(packet.payload, draft.fields, packet.dst, packet.length, whole=packet.whole)
 
 
