@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import Stream, inject
 from test_send import GROUP4, GROUP6, listen, raw
-from world import Host
+from world import Host, World
 
 from mcastctl.model import probe
 from mcastctl.model.columns import alike, counts_up, repeats
@@ -393,3 +393,25 @@ def wait_joined(host: Host) -> None:
     while "010101EF" not in host.proc("igmp"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("group", [GROUP4, GROUP6])
+def test_a_busy_listener_hears_its_own_interface_only(world: World, group: str) -> None:
+    """What the kernel keeps out by itself is not asked of each datagram; it must be kept out."""
+    a = world.host("a")
+    peers = [world.host("b"), world.host("c")]
+    for peer in peers:
+        world.link(a, peer)
+    listeners = [
+        listen(a, group, "-i", ifname, "-q", "--idle", "1s", "--rcvbuf", "32M")
+        for ifname in ("a0", "a1")
+    ]
+    for listener in listeners:
+        listener.signal(signal.SIGSTOP)
+    for peer, number in zip(peers, ("1000", "1100"), strict=True):
+        peer.mcastctl("send", group, "--probe", "--flood", "--no-gso", "-c", number, "-q")
+    for listener in listeners:
+        listener.signal(signal.SIGCONT)
+    heard = [Stream.of(listener.finish()).summary for listener in listeners]
+    assert [one["packets"] + one["kernel_drops"] for one in heard] == [1000, 1100]
+    assert [(one["skipped"], len(one["streams"])) for one in heard] == [(0, 1), (0, 1)]

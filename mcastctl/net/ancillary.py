@@ -75,10 +75,13 @@ def split(control: bytes) -> list[tuple[int, int, bytes]]:
     ]
 
 
-def request_details(sock: Socket, version: int, *, wanted: bool) -> None:
-    """Ask for TTL and traffic class or not: each message costs a tenth of receiving."""
-    ip4 = (HERE.ip_recvttl, HERE.ip_recvtos)
-    ip6 = (HERE.ipv6_recvhoplimit, HERE.ipv6_recvtclass)
+def request_details(sock: Socket, version: int, *, wanted: bool, where: bool) -> None:
+    """Ask for TTL and traffic class or not, with `where` also for interface and destination.
+
+    Each message costs a tenth of receiving.
+    """
+    ip4 = (HERE.ip_recvttl, HERE.ip_recvtos, HERE.ip_pktinfo if where else None)
+    ip6 = (HERE.ipv6_recvhoplimit, HERE.ipv6_recvtclass, HERE.ipv6_recvpktinfo if where else None)
     level = socket.IPPROTO_IPV6 if version == 6 else socket.IPPROTO_IP
     for option in ip6 if version == 6 else ip4:
         if option is not None:

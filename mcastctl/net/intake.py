@@ -29,8 +29,13 @@ from mcastctl.net.sockopts import Socket
 if TYPE_CHECKING:
     from mcastctl.net.receiver import Subscription
 
-HEADS = 512
+HEADS = 1024
 """Datagrams taken at once when their beginnings are enough: more leave the processor's cache."""
+_DETAILED = 64
+"""So many of them when each brings all that the kernel can tell, as the first ones do."""
+_WIDER = 4
+"""How many times more come with the next call while there are more: among them may be the first
+of a stream whose beginnings are not enough."""
 WHOLE = 256
 """Datagrams taken at once with all of their payload."""
 _LARGE = 4096
@@ -75,16 +80,20 @@ _numbers = itertools.count()
 class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
-    Without payloads TTL and traffic class are looked at four times a second only.
+    Without payloads TTL and traffic class are looked at four times a second only; interface and
+    destination too where the kernel lets nothing else in (`sole`).
     `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
     there were some of which the beginning does not tell all.
     """
 
-    def __init__(self, sock: Socket, subscription: "Subscription", *, whole: bool) -> None:
+    def __init__(
+        self, sock: Socket, subscription: "Subscription", *, whole: bool, sole: bool = False
+    ) -> None:
         self.skipped = 0
         self.undecided = False
         self.whole = whole
         self._sock = sock
+        self._sole = sole
         self._version = family(subscription.group)
         self._subscription = subscription
         self._inbox = _inbox(whole)
@@ -114,6 +123,7 @@ class Intake:
         heard: list[Heard] = []
         most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
         while most > 0:
+            self._choose_details()
             asked = min(most, self._room)
             count = self._receive(asked)
             if count:
@@ -127,19 +137,29 @@ class Intake:
             self._full = count == asked
             if not self._full or (self.undecided and not self.whole):
                 break
-            large = self.whole and max(self._inbox.lengths[:count]) > _LARGE
-            self._room = _FEW_LARGE if large else self._inbox.slots
+            self._widen(count)
         return heard
 
-    def _receive(self, most: int) -> int:
-        """Receive; with details unless so much comes that they cost more than they tell."""
+    def _choose_details(self) -> None:
+        """Ask for details unless so much comes that they cost more than they tell."""
         now_ns = time.monotonic_ns()
         detailed = self.whole or not self._full or now_ns >= self._detail_ns
         if detailed:
             self._detail_ns = now_ns + _DETAIL_NS
+            self._room = self._room if self.whole else _DETAILED
         if detailed != self._detailed:
             self._detailed = detailed
-            ancillary.request_details(self._sock, self._version, wanted=detailed)
+            ancillary.request_details(self._sock, self._version, wanted=detailed, where=self._sole)
+
+    def _widen(self, count: int) -> None:
+        """Take more in the next call, but not before what this one brought was looked at."""
+        if not self.whole:
+            self._room = min(_WIDER * self._room, HEADS)
+        else:
+            large = max(self._inbox.lengths[:count]) > _LARGE
+            self._room = _FEW_LARGE if large else WHOLE
+
+    def _receive(self, most: int) -> int:
         try:
             return self._inbox.receive(self._sock.fileno(), most)
         except BlockingIOError:

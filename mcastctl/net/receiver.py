@@ -81,10 +81,12 @@ class Receiver:
     def _configure(self, buffer_size: int) -> None:
         with sockopts.naming("open", f"prepare a socket for {self.subscription.group}"):
             sockopts.share_port(self._sock)
-            sockopts.hear_only_own_groups(self._sock, self.version)
+            sole = sockopts.hear_only_own_groups(self._sock, self.version)
             ancillary.request(self._sock, self.version)
             if self.version == 6:
-                sockopts.hear_only_interface(self._sock, self.subscription.nic.ifindex)
+                sole = sockopts.hear_only_interface(self._sock, self.subscription.nic.ifindex)
+            # Bound to the group as well, the kernel itself keeps everything else out.
+            self._sole = sole and HERE.binds_to_group
             self.granted_buffer = sockopts.set_receive_buffer(self._sock, buffer_size)
 
     def _bind(self) -> None:
@@ -152,7 +154,7 @@ class Receiver:
         if self._intake is not None:
             self._skipped += self._intake.skipped
         with suppress(OSError):  # no memory for it: as before, then
-            self._intake = Intake(self._sock, self.subscription, whole=self._whole)
+            self._intake = Intake(self._sock, self.subscription, whole=self._whole, sole=self._sole)
 
     @property
     def skipped(self) -> int:
