@@ -24,17 +24,21 @@ _BATCH = 4096
 """Datagrams taken from one socket before the others get their turn."""
 
 
-class Reader(Protocol):
-    """Anything with a descriptor that yields datagrams."""
+class Watched(Protocol):
+    """Anything with a descriptor."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
+
+
+class Reader(Watched, Protocol):
+    """What yields datagrams one by one."""
 
     def receive(self) -> tuple[Datagram, Arrival] | None:
         """Return the next datagram, None when there is none now."""
 
 
-R = TypeVar("R", bound=Reader)
+R = TypeVar("R", bound=Watched)
 B = TypeVar("B")
 
 

@@ -4,6 +4,7 @@ Bound to the group where the system allows it, closed to groups that other progr
 and checked against the destination of each datagram: what it yields was meant for it.
 """
 
+import _socket as socket
 import time
 from contextlib import suppress
 from errno import EMFILE
@@ -29,8 +30,43 @@ _MOST_SKIPPED = 256
 _FEW = 64
 """So many at once are read one by one; a receiver that has more waiting is a busy one."""
 
-_buffer = bytearray(65536)
-_view = memoryview(_buffer)
+caught_bytes = memoryview(bytearray(65536))
+"""What was caught last, of any socket."""
+
+
+class Caught(NamedTuple):
+    """What the socket on `port` gave for one datagram; its payload is in `caught_bytes`."""
+
+    size: int
+    messages: ancillary.Messages
+    sender: tuple[str, int]
+    port: int
+
+    def flow(self) -> tuple[object, ...]:
+        """Return all that the kernel told but the time."""
+        first = 1 if self._timed() else 0
+        return (self.port, self.sender, *self.messages[first:])
+
+    def stamp_ns(self) -> int:
+        """Return when it arrived, as the kernel or else as our own clock has it."""
+        return ancillary.stamp_ns(self.messages[0][2]) if self._timed() else time.time_ns()
+
+    def _timed(self) -> bool:
+        """Tell whether the time is there: it comes first (net/ipv4/udp.c: udp_recvmsg)."""
+        return bool(self.messages) and self.messages[0][0] == socket.SOL_SOCKET
+
+    def payload(self) -> bytes:
+        """Return the bytes, while they are the last ones caught."""
+        return caught_bytes[: self.size].tobytes()
+
+
+def catch(sock: sockopts.Socket, port: int) -> Caught | None:
+    """Take the next datagram of a socket, None when there is none now."""
+    try:
+        size, messages, _, sender = sock.recvmsg_into((caught_bytes,), ancillary.SPACE)
+    except BlockingIOError:
+        return None
+    return Caught(size, messages, sender, port)
 
 
 class Subscription(NamedTuple):
@@ -110,22 +146,28 @@ class Receiver:
         """Return the descriptor, for the loop."""
         return self._sock.fileno()
 
+    def catch(self) -> Caught | None:
+        """Take the next datagram, for whomever it is; None when there is none now."""
+        return catch(self._sock, self.subscription.port)
+
+    def told(self, caught: Caught) -> tuple[Datagram, ancillary.Arrival] | None:
+        """Return what was just caught and its arrival, None if it was not meant for this."""
+        arrival = ancillary.parse(caught.messages)
+        group, _, (_, index), *_ = self.subscription
+        if arrival.dst not in (group, None) or arrival.ifindex not in (index, 0):
+            self._skipped += 1
+            return None
+        return self._record(caught.payload(), caught.sender, arrival), arrival
+
     def receive(self) -> tuple[Datagram, ancillary.Arrival] | None:
         """Return the next datagram and its arrival, None when there is none now."""
         for _ in range(_MOST_SKIPPED):
-            try:
-                size, messages, _flags, sender = self._sock.recvmsg_into(
-                    (_buffer,), ancillary.SPACE
-                )
-            except BlockingIOError:
+            caught = self.catch()
+            if caught is None:
                 return None
-            arrival = ancillary.parse(messages)
-            if arrival.dst not in (self.subscription.group, None) or (
-                arrival.ifindex not in (self.subscription.nic.ifindex, 0)
-            ):
-                self._skipped += 1
-                continue
-            return self._record(bytes(_view[:size]), sender, arrival), arrival
+            told = self.told(caught)
+            if told is not None:
+                return told
         return None
 
     def read(self, most: int) -> list[Heard]:
