@@ -86,6 +86,16 @@ class Run:
             self.payloads[place:],
         )
 
+    def before(self, place: int) -> "Run":
+        """Return the run that ends before `place`."""
+        return Run(
+            self.first,
+            self.base_ns,
+            self.times_ns[:place],
+            self.stamps[:place],
+            self.payloads[:place],
+        )
+
     def widest_gap_ns(self, known_ns: int) -> int:
         """Return the longest time between two arrivals if it is more than `known_ns`, else that.
 

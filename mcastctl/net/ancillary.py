@@ -78,6 +78,15 @@ def split(control: bytes) -> Messages:
     ]
 
 
+def segment_place(control: bytes) -> int | None:
+    """Return where the size of a super-packet's datagrams stands, None where none is told."""
+    for at, size in places(control):
+        level, kind = _HEADER.unpack_from(control, at - _HEADER.size)[1:]
+        if (level, kind, size) == (socket.IPPROTO_UDP, HERE.udp_gro, _INT.size):
+            return at
+    return None
+
+
 def request_details(sock: Socket, version: int, *, wanted: bool, where: bool) -> None:
     """Ask for TTL and traffic class or not, with `where` also for interface and destination.
 

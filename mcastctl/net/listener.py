@@ -213,11 +213,13 @@ class Listening:
             yield from self._children.remarks()
         drops = self.kernel_drops()
         if drops:
+            # The kernel counts a super-packet as one.
+            least = "at least " if any(one.takes_supers for one in self._receivers) else ""
             yield Notice(
                 time.time_ns(),
                 "warning",
                 "kernel-drops",
-                f"this host dropped {drops} datagrams: the receive buffer was full",
+                f"this host dropped {least}{drops} datagrams: the receive buffer was full",
                 "raise --rcvbuf and net.core.rmem_max, or print less (-q)",
             )
 

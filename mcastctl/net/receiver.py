@@ -180,7 +180,7 @@ class Receiver:
         heard = self._intake.read(most)
         if self._intake.undecided and not self._whole:
             self._whole = True
-            self._take_many()
+            self._intake.take_whole()
         return heard
 
     def _read_few(self, most: int) -> list[Heard]:
@@ -193,8 +193,6 @@ class Receiver:
     def _take_many(self) -> None:
         from mcastctl.net.intake import Intake  # ctypes: only a busy receiver pays for it
 
-        if self._intake is not None:
-            self._skipped += self._intake.skipped
         with suppress(OSError):  # no memory for it: as before, then
             self._intake = Intake(self._sock, self.subscription, whole=self._whole, sole=self._sole)
 
@@ -202,6 +200,11 @@ class Receiver:
     def skipped(self) -> int:
         """How many datagrams were not meant for the subscription."""
         return self._skipped + (self._intake.skipped if self._intake else 0)
+
+    @property
+    def takes_supers(self) -> bool:
+        """Whether super-packets come uncut."""
+        return self._intake is not None and self._intake.supers
 
     def nap_s(self) -> float:
         """Return how long nothing need be read, in seconds: waking up less often costs less."""

@@ -192,6 +192,20 @@ def set_segment(sock: Socket, size: int) -> None:
         sock.setsockopt(socket.IPPROTO_UDP, HERE.udp_segment, size)
 
 
+def set_whole_segments(sock: Socket, *, wanted: bool) -> bool:
+    """Ask for super-packets as they are instead of cut; tell whether the kernel knows how (udp(7)).
+
+    What waits in the buffer is not cut afterwards: switched off again, it would come in one piece.
+    """
+    if HERE.udp_gro is None:
+        return False
+    try:
+        sock.setsockopt(socket.IPPROTO_UDP, HERE.udp_gro, int(wanted))
+    except OSError:  # Linux before 5.0
+        return False
+    return True
+
+
 def set_receive_buffer(sock: Socket, size: int) -> int:
     """Ask for `size` bytes of receive buffer; return the bytes granted.
 
