@@ -74,7 +74,7 @@ static int receive_all(int fd, const char *address, struct sockaddr_in *to)
     static struct sockaddr_in names[TAKEN];
     static struct iovec parts[TAKEN];
     static struct mmsghdr messages[TAKEN];
-    int one = 1, space = 4 << 20;
+    int one = 1, space = 16 << 20;
     unsigned expected = 0;
     long lost = 0;
     long long last = 0;
