@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Pair
+from place import need_room
 from streams import Stream
 from test_runs import damaged, expected
 from test_send import GROUP4, GROUP6, listen
@@ -94,6 +95,7 @@ def test_any_pattern_is_counted_alike_whole_and_cut(world: World, kind: str, kep
     host.ip("link set lo multicast on")
     host.ip("route add 239.0.0.0/8 dev lo")
     order = damaged(random.Random(kind))  # noqa: S311
+    need_room(len(order), 172)
     payloads = [KINDS[kind](which, seq) for which, seq in order]
     lines = "".join(
         f"{which} {payload.hex()}\n" for (which, _), payload in zip(order, payloads, strict=True)
@@ -140,6 +142,7 @@ def test_every_datagram_of_a_flood_is_accounted_for(pair: Pair, group: str, size
 def test_a_count_is_kept_and_each_is_shown(pair: Pair) -> None:
     a, b = pair
     count = "2999"
+    need_room(1500, 64)
     listener = listen(b, GROUP4, "-c", count, "-T", "20s", "--rcvbuf", "32M")
     a.mcastctl("send", GROUP4, "--probe", "--pps", "60k", "-c", "1500", "-q")
     listener.signal(signal.SIGSTOP)
