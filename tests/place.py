@@ -41,6 +41,21 @@ def need(*tools: str) -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
 
+ROOM = "net.core.rmem_max is too small"
+
+
+def need_room(number: int, size: int) -> None:
+    """Skip unless so many payloads can wait in the largest receive buffer a listener may have.
+
+    The kernel counts about 1 KiB more for each, and grants twice what it is asked for.
+    """
+    most = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    if 2 * most < number * (size + 1024):
+        import pytest
+
+        pytest.skip(f"{ROOM}: {most} bytes")
+
+
 class Outcome(NamedTuple):
     """How a command ended: exit status (negative: the signal that killed it) and its output."""
 

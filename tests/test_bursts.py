@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from conftest import Pair
 from hypothesis import given
 from hypothesis import strategies as st
+from place import need_room
 from streams import Json, Stream
 from test_send import GROUP4, GROUP6, heard, listen, raw, send
 from world import Host, World
@@ -17,6 +19,7 @@ from world import Host, World
 from mcastctl.model import probe
 from mcastctl.model.columns import ProbeSlots, Slots, counting
 from mcastctl.model.probe import COUNTED
+from mcastctl.net import qdisc
 from mcastctl.net.ladder import Batched, Ladder, Segmented, Single
 from mcastctl.net.platforms import LINUX
 from mcastctl.net.sender import Egress, Sender, Target
@@ -93,6 +96,7 @@ def test_every_datagram_of_a_burst_arrives_as_it_was_made(
 ) -> None:
     a, b = pair
     listener = listen(b, group, "-c", "300")
+    need_room(300, size)
     sent = send(a, group, "--probe", "--flood", "-s", str(size), "-c", "300", "-q", *gso)
     assert sent.summary["sent"] == 300
     assert 1 < sent.summary["largest_burst"] <= 128
@@ -202,13 +206,44 @@ def test_a_full_queue_refuses_and_every_datagram_is_counted(pair: Pair) -> None:
     assert summary["sent"] + summary["refused"] == 500
     assert summary["errors"] == {"ENOBUFS": summary["refused"]}
     assert outcome.returncode == 1
-    (qdisc,) = json.loads(a.sh("tc -s -j qdisc show dev a0").stdout)
+    (queue,) = json.loads(a.sh("tc -s -j qdisc show dev a0").stdout)
     # A refusal in the middle of a call shows only in the next one, which tries that one again;
     # from then on datagrams go one by one.
-    assert summary["refused"] <= qdisc["drops"] <= summary["refused"] + 1
+    assert summary["refused"] <= queue["drops"] <= summary["refused"] + 1
     assert heard(listener).summary["packets"] == summary["sent"]
     (stream,) = heard(here).summary["streams"]
     assert stream["packets"] == 500 + stream["duplicates"] <= 501
+
+
+def test_a_shaper_gets_datagrams_and_every_refusal_is_counted(pair: Pair) -> None:
+    """It would cut a super-packet itself, and drop parts of what it took as one."""
+    a, b = pair
+    a.sh("tc qdisc add dev a0 root tbf rate 8mbit burst 1600 limit 4000")
+    listener = listen(b, GROUP4, "-q", "--idle", "1s")
+    outcome = a.mcastctl("send", "-j", "-q", GROUP4, "--probe", "--flood", "-c", "500")
+    summary = outcome.records[-1]
+    assert summary["sent"] + summary["refused"] == 500
+    assert heard(listener).summary["packets"] == summary["sent"]
+    a.sh("tc qdisc replace dev a0 root pfifo limit 1000")
+    sent = send(a, GROUP4, "--probe", "--flood", "-c", "256", "-q")
+    assert sent.summary["largest_burst"] == 128
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "found"),
+    [
+        (36, struct.pack("=HH4s", 8, 1, b"tbf\0"), b"tbf"),
+        (36, struct.pack("=HH4sHH9sxxx", 8, 2, b"xxxx", 13, 1, b"fq_codel\0"), b"fq_codel"),
+        (36, struct.pack("=HH", 3, 1), None),
+        (36, b"", None),
+        (2, struct.pack("=HH4s", 8, 1, b"tbf\0"), None),
+    ],
+)
+def test_what_the_kernel_says_of_a_queue(kind: int, attributes: bytes, found: bytes | None) -> None:
+    message = struct.pack("=IHHII", 36 + len(attributes), kind, 0, 1, 0) + bytes(20) + attributes
+    assert qdisc.parse_kind(message) == found
+    assert qdisc.parse_kind(message[:-1]) is None
+    assert qdisc.parse_kind(b"") is None
 
 
 @pytest.mark.parametrize(("pps", "group"), [("1k", GROUP4), ("5k", GROUP6), ("50k", GROUP4)])

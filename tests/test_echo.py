@@ -21,6 +21,31 @@ from mcastctl.model import probe
 
 GROUP4, GROUP6 = "239.1.1.1:5004", "[ff15::1]:5004"
 
+# argv: own address, group, port, interface index; "TTL payload-in-hex" lines on stdin, one asker.
+# Prints what is answered to each, an empty line where nothing is within 0.2 s.
+ASK_AGAIN = """
+import socket, struct, sys
+own, there, port, index = sys.argv[1:]
+version6 = ":" in there
+sock = socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((own, 4000))
+sock.settimeout(0.2)
+for line in sys.stdin:
+    ttl, payload = line.split()
+    if version6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, int(index))
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, int(ttl))
+    else:
+        request = struct.pack("@4s4si", b"", b"", int(index))
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, int(ttl))
+    sock.sendto(bytes.fromhex(payload), (there, int(port)))
+    try:
+        print(sock.recv(65535).hex(), flush=True)
+    except TimeoutError:
+        print(flush=True)
+"""
+
 # Binds a port and lets nobody share it.
 OCCUPY = """
 import socket, sys
@@ -342,6 +367,48 @@ def test_never_answered(
     assert ignored["not-a-request"] == 1
     if ":" not in group:
         assert said["errors"] == {"ENETUNREACH": 1, "EACCES": 1}  # and nobody was hurt
+
+
+@pytest.mark.parametrize(("group", "own"), [(GROUP4, "10.0.1.1"), (GROUP6, "fd00:1::1")])
+def test_a_known_asker_is_judged_anew_where_anything_differs(
+    pair: Pair, group: str, own: str
+) -> None:
+    a, b = pair
+    echo = start(b, group)
+    long = request(9) + b"y" * 1000
+    cases = [
+        (1, request(0), True),
+        (1, request(1), True),
+        (1, long, True),
+        (7, request(2), True),
+        (7, request(3, probe.DATA), False),
+        (7, request(4, probe.REPLY), False),
+        (7, request(5)[:31], False),
+        (7, b"mcst\x02" + request(6)[5:], False),
+        (7, request(7)[:7] + b"\x01" + request(7)[8:], False),
+        (7, b"hello", False),
+        (1, request(8), True),
+    ]
+    lines = "".join(f"{ttl} {payload.hex()}\n" for ttl, payload, _ in cases)
+    host, port = group.rpartition(":")[0].strip("[]"), group.rpartition(":")[2]
+    args = [sys.executable, "-c", ASK_AGAIN, own, host, port, str(a.ifindex())]
+    said = a.run(args, input=lines, timeout=30).stdout.split("\n")
+    for (ttl, payload, answered), line in zip(cases, said, strict=False):
+        assert bool(line) == answered
+        if answered:
+            turned = payload[:5] + bytes((probe.REPLY, payload[6], ttl)) + payload[8:]
+            assert bytes.fromhex(line) == turned
+    stream = end(echo)
+    right = [payload for _, payload, answered in cases if answered]
+    assert stream.summary["replies_sent"] == len(right)
+    assert stream.summary["reply_bytes"] == sum(map(len, right))
+    assert stream.summary["ignored"] == {"not-a-request": 5, "answer": 1}
+    assert stream.summary["packets"] == len(cases)
+    heard = [one for one in stream.datagrams if one["direction"] == "rx"]
+    assert [one["ttl"] for one in heard] == [ttl for ttl, _, answered in cases if answered]
+    assert [one["seq"] for one in heard] == [0, 1, 9, 2, 8]
+    told = [one for one in stream.datagrams if one["direction"] == "tx"]
+    assert [one["length"] for one in heard] == [one["length"] for one in told] == [*map(len, right)]
 
 
 def test_an_asker_who_cannot_be_reached_is_counted_and_no_more(pair: Pair) -> None:

@@ -277,7 +277,7 @@ def test_source_specific_groups(pair: Pair, group: str, source: str) -> None:
     heard = Stream.of(listener.finish())
     assert heard.only("datagram")["src"] == source
     assert heard.only("joined")["mode"] == "include"
-    assert heard.all("notice") == []
+    assert {notice["code"] for notice in heard.all("notice")} <= {"rcvbuf"}
     deaf.signal(signal.SIGINT)
     assert Stream.of(deaf.finish()).datagrams == []
 
@@ -428,7 +428,8 @@ def test_output_formats(pair: Pair) -> None:
     assert ended["dots=10"].stdout == "." * (size // 10) + "\n"
     for name in ("json", "jsonl"):
         stream = Stream.of(ended[name])
-        assert [record["type"] for record in stream.records] == [
+        told = [one["type"] for one in stream.records if one.get("code") != "rcvbuf"]
+        assert told == [
             "start",
             "joined",
             *["datagram"] * len(BINARY),

@@ -19,9 +19,10 @@ import pytest
 from conftest import Pair
 from hypothesis import given
 from hypothesis import strategies as st
+from place import need_room
 from streams import Stream, inject
 from test_send import GROUP4, GROUP6, listen, raw
-from world import Host
+from world import Host, World
 
 from mcastctl.model import probe
 from mcastctl.model.columns import alike, counts_up, repeats
@@ -274,6 +275,7 @@ def test_a_known_pattern_gives_the_same_numbers(
     a, b = pair
     order = damaged(random.Random(f"{group} {kind}"))  # noqa: S311
     listener = listen(b, group, "--rcvbuf", "32M", "--idle", "1500ms", *options)
+    need_room(len(order), 52)
     listener.signal(signal.SIGSTOP)  # it will find everything waiting
     host, port = group.rpartition(":")[0].strip("[]"), group.rpartition(":")[2]
     lines = "".join(f"{which} {MAKERS[kind](which, seq).hex()}\n" for which, seq in order)
@@ -300,6 +302,7 @@ def test_a_transport_stream_among_others_is_counted_in_full(pair: Pair) -> None:
     """Beginnings are not enough for it: its packets have numbers of their own."""
     a, b = pair
     listener = listen(b, GROUP4, "-q", "--rcvbuf", "32M", "--idle", "1500ms")
+    need_room(900, 1316)
     listener.signal(signal.SIGSTOP)
     packets = [bytes([0x47, 1, 0, 0x10 | place & 15]).ljust(188, b"\0") for place in range(4200)]
     payloads = [b"".join(packets[at : at + 7]) for at in range(0, 4200, 7)]
@@ -352,6 +355,7 @@ def test_large_datagrams_are_whole(pair: Pair) -> None:
     listener.wait_stderr("joined")
     listener.signal(signal.SIGSTOP)
     sizes = [*([40] * 100), *range(60_000, 65_507, 180), *([0] * 30)]
+    need_room(len(sizes), 30_000)
     inject(a, "239.1.1.1", [bytes([size & 255]) * size for size in sizes])
     listener.signal(signal.SIGCONT)
     lines = listener.finish().stdout.split("\n")
@@ -393,3 +397,25 @@ def wait_joined(host: Host) -> None:
     while "010101EF" not in host.proc("igmp"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("group", [GROUP4, GROUP6])
+def test_a_busy_listener_hears_its_own_interface_only(world: World, group: str) -> None:
+    """What the kernel keeps out by itself is not asked of each datagram; it must be kept out."""
+    a = world.host("a")
+    peers = [world.host("b"), world.host("c")]
+    for peer in peers:
+        world.link(a, peer)
+    listeners = [
+        listen(a, group, "-i", ifname, "-q", "--idle", "1s", "--rcvbuf", "32M")
+        for ifname in ("a0", "a1")
+    ]
+    for listener in listeners:
+        listener.signal(signal.SIGSTOP)
+    for peer, number in zip(peers, ("1000", "1100"), strict=True):
+        peer.mcastctl("send", group, "--probe", "--flood", "--no-gso", "-c", number, "-q")
+    for listener in listeners:
+        listener.signal(signal.SIGCONT)
+    heard = [Stream.of(listener.finish()).summary for listener in listeners]
+    assert [one["packets"] + one["kernel_drops"] for one in heard] == [1000, 1100]
+    assert [(one["skipped"], len(one["streams"])) for one in heard] == [(0, 1), (0, 1)]

@@ -73,7 +73,7 @@ def command(**given: Any) -> int:
         said=None if given["text"] is None else os.fsencode(given["text"]),
         argv=options.exec_argv(given["exec_command"]),
         answer_any=given["answer_any"],
-        trace=name in ("json", "jsonl") or given["verbose"] > 0,
+        trace=sink.shows_data and (name in ("json", "jsonl") or given["verbose"] > 0),
         rate=given["rate"],
         rate_per_source=given["rate_per_source"],
     )

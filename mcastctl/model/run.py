@@ -86,6 +86,16 @@ class Run:
             self.payloads[place:],
         )
 
+    def before(self, place: int) -> "Run":
+        """Return the run that ends before `place`."""
+        return Run(
+            self.first,
+            self.base_ns,
+            self.times_ns[:place],
+            self.stamps[:place],
+            self.payloads[:place],
+        )
+
     def widest_gap_ns(self, known_ns: int) -> int:
         """Return the longest time between two arrivals if it is more than `known_ns`, else that.
 
@@ -96,17 +106,26 @@ class Run:
         if times[-1] - times[0] <= known_ns:
             return known_ns
         edges = [*times[::_STRETCH], times[-1]]
-        spans = map(sub, edges[1:], edges)
+        spans = list(map(sub, edges[1:], edges))
+        longest = spans.index(max(spans)) * _STRETCH  # what it holds rules most others out
+        known_ns = _widest(times[longest : longest + _STRETCH + 1], known_ns)
         longer = [place for place, span in enumerate(spans) if span > known_ns]
-        parts = [times]
-        if len(longer) <= _FEW:
-            parts = [times[place * _STRETCH : (place + 1) * _STRETCH + 1] for place in longer]
-        return max([known_ns, *(max(map(sub, part[1:], part), default=0) for part in parts)])
+        if len(longer) > _FEW:
+            return _widest(times, known_ns)
+        for place in longer:
+            part = times[place * _STRETCH : (place + 1) * _STRETCH + 1]
+            known_ns = _widest(part, known_ns)
+        return known_ns
+
+
+def _widest(times: "array[int]", known_ns: int) -> int:
+    """Return the longest time between two neighbours if it is more than `known_ns`, else that."""
+    return max(known_ns, max(map(sub, times[1:], times), default=0))
 
 
 _FLOW = slice(Datagram._fields.index("direction"), Datagram._fields.index("length") + 1)
 """The fields of a datagram that a flow shares, from direction to length."""
-_STRETCH, _FEW = 8, 8
+_STRETCH, _FEW = 16, 32
 """Arrivals of a stretch; more stretches than that are looked at all in one."""
 
 Heard = Datagram | Run

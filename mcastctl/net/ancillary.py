@@ -16,6 +16,9 @@ _EE_ORIGIN = 4
 _FROM_ICMP = (2, 3)
 """Place of ee_origin, and SO_EE_ORIGIN_ICMP and _ICMP6 (<linux/errqueue.h>)."""
 
+Messages = list[tuple[int, int, bytes]]
+"""Control messages as the socket module has them: level, type, data."""
+
 SPACE = 256
 """Bytes of control buffer that hold everything `request` asks for."""
 
@@ -66,7 +69,7 @@ def places(control: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def split(control: bytes) -> list[tuple[int, int, bytes]]:
+def split(control: bytes) -> Messages:
     """Return the (level, type, data) messages of a control buffer."""
     head = _HEADER.size
     return [
@@ -75,25 +78,42 @@ def split(control: bytes) -> list[tuple[int, int, bytes]]:
     ]
 
 
-def request_details(sock: Socket, version: int, *, wanted: bool) -> None:
-    """Ask for TTL and traffic class or not: each message costs a tenth of receiving."""
-    ip4 = (HERE.ip_recvttl, HERE.ip_recvtos)
-    ip6 = (HERE.ipv6_recvhoplimit, HERE.ipv6_recvtclass)
+def segment_place(control: bytes) -> int | None:
+    """Return where the size of a super-packet's datagrams stands, None where none is told."""
+    for at, size in places(control):
+        level, kind = _HEADER.unpack_from(control, at - _HEADER.size)[1:]
+        if (level, kind, size) == (socket.IPPROTO_UDP, HERE.udp_gro, _INT.size):
+            return at
+    return None
+
+
+def request_details(sock: Socket, version: int, *, wanted: bool, where: bool) -> None:
+    """Ask for TTL and traffic class or not, with `where` also for interface and destination.
+
+    Each message costs a tenth of receiving.
+    """
+    ip4 = (HERE.ip_recvttl, HERE.ip_recvtos, HERE.ip_pktinfo if where else None)
+    ip6 = (HERE.ipv6_recvhoplimit, HERE.ipv6_recvtclass, HERE.ipv6_recvpktinfo if where else None)
     level = socket.IPPROTO_IPV6 if version == 6 else socket.IPPROTO_IP
     for option in ip6 if version == 6 else ip4:
         if option is not None:
             sock.setsockopt(level, option, int(wanted))
 
 
-def parse(messages: list[tuple[int, int, bytes]]) -> Arrival:
+def stamp_ns(data: bytes) -> int:
+    """Return nanoseconds since the epoch from a struct timespec of either size."""
+    whole, rest = _TIMESPEC[len(data)].unpack(data)
+    return int(whole * 1_000_000_000 + rest)
+
+
+def parse(messages: Messages) -> Arrival:
     """Return what (level, type, data) control messages say; unknown ones are passed over."""
     dst = ttl = tos = ts_ns = local = None
     ifindex = 0
     for level, kind, data in messages:
         if level == socket.SOL_SOCKET:
             if kind == HERE.so_timestampns and len(data) in _TIMESPEC:
-                whole, rest = _TIMESPEC[len(data)].unpack(data)
-                ts_ns = whole * 1_000_000_000 + rest
+                ts_ns = stamp_ns(data)
         elif level == socket.IPPROTO_IP:
             if kind == HERE.ip_pktinfo:
                 ifindex, spec, raw = _PKTINFO4.unpack_from(data)
@@ -114,7 +134,7 @@ def parse(messages: list[tuple[int, int, bytes]]) -> Arrival:
     return Arrival(dst, ifindex, ttl, tos, ts_ns, local)
 
 
-def is_icmp_report(messages: list[tuple[int, int, bytes]]) -> bool:
+def is_icmp_report(messages: Messages) -> bool:
     """Tell whether an error-queue entry came from the network (struct sock_extended_err, ip(7))."""
     kinds = {
         (socket.IPPROTO_IP, HERE.ip_recverr),
@@ -126,7 +146,7 @@ def is_icmp_report(messages: list[tuple[int, int, bytes]]) -> bool:
     )
 
 
-def answer_from(arrival: Arrival, version: int) -> list[tuple[int, int, bytes]]:
+def answer_from(arrival: Arrival, version: int) -> Messages:
     """Return the control message that makes an answer leave from the address that was asked.
 
     IPv4 takes the address the kernel found for the asker; IPv6 the unicast destination.

@@ -36,7 +36,7 @@ class ExecError(McastError):
 class _Child(NamedTuple):
     process: "subprocess.Popen[bytes]"
     deadline_ns: float
-    done: Callable[[bytes], None] | None
+    done: Callable[[bytes], object] | None
 
 
 class Children:
@@ -49,14 +49,14 @@ class Children:
         self._argv = argv
         self._stdout = stdout
         self._running: list[_Child] = []
-        self._queue: deque[tuple[Datagram, Callable[[bytes], None] | None]] = deque()
+        self._queue: deque[tuple[Datagram, Callable[[bytes], object] | None]] = deque()
         self.started = self.refused = self.failed = 0
 
     def attach(self, loop: Loop) -> None:
         """Let the end of a child wake the loop."""
         loop.wake_on(signal.SIGCHLD)
 
-    def run(self, datagram: Datagram, done: Callable[[bytes], None] | None = None) -> None:
+    def run(self, datagram: Datagram, done: Callable[[bytes], object] | None = None) -> None:
         """Start a child for one datagram, or queue it."""
         if len(self._queue) >= QUEUE:
             self.refused += 1
@@ -120,7 +120,7 @@ class Children:
                 child.process.stdout.close()
         self._running.clear()
 
-    def _start(self, datagram: Datagram, done: Callable[[bytes], None] | None) -> _Child:
+    def _start(self, datagram: Datagram, done: Callable[[bytes], object] | None) -> _Child:
         with _file_of(datagram.payload) as payload:
             try:
                 process = subprocess.Popen(

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mcastctl.decode.stream import HEAD, PLAIN_BYTES, recognise, undecided
-from mcastctl.model import probe
+from mcastctl.decode.rows import ENOUGH, Rows
+from mcastctl.decode.stream import HEAD, recognise, undecided
 from mcastctl.model.address import family
-from mcastctl.model.columns import alike, big_endian, counts_up, repeats
-from mcastctl.model.mark import PLAIN, PROBE, RTP, Mark
+from mcastctl.model.columns import alike
 from mcastctl.model.records import Datagram
 from mcastctl.model.run import Heard, Run
-from mcastctl.net import ancillary
+from mcastctl.net import ancillary, sockopts
 from mcastctl.net.messages import Inbox
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import Socket
@@ -29,8 +28,13 @@ from mcastctl.net.sockopts import Socket
 if TYPE_CHECKING:
     from mcastctl.net.receiver import Subscription
 
-HEADS = 512
+HEADS = 1024
 """Datagrams taken at once when their beginnings are enough: more leave the processor's cache."""
+_DETAILED = 64
+"""So many of them when each brings all that the kernel can tell, as the first ones do."""
+_WIDER = 4
+"""How many times more come with the next call while there are more: among them may be the first
+of a stream whose beginnings are not enough."""
 WHOLE = 256
 """Datagrams taken at once with all of their payload."""
 _LARGE = 4096
@@ -52,7 +56,13 @@ _NAP_S = 0.002
 _BOOKKEEPING = 1024
 """Bytes a small datagram takes of a socket buffer beside its payload; more with some drivers,
 for which the kernel's doubling of the buffer makes room."""
-_MARKERLESS = bytes(byte & 0x7F for byte in range(256))
+_SEGMENTS = 128
+"""Datagrams of a super-packet at the most (UDP_MAX_SEGMENTS of <linux/udp.h>)."""
+_LOOKED_AT, _AT_ONCE = 64, 16
+"""So many arrivals are looked at, and at so few different times they came if the kernel has cut
+super-packets: those datagrams share one time stamp."""
+_TRIAL = 4096
+"""Datagrams without a super-packet among them after which none are expected any more."""
 
 Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
 
@@ -75,71 +85,129 @@ _numbers = itertools.count()
 class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
-    Without payloads TTL and traffic class are looked at four times a second only.
+    Without payloads TTL and traffic class are looked at four times a second only; interface and
+    destination too where the kernel lets nothing else in (`sole`).
     `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
-    there were some of which the beginning does not tell all.
+    there were some of which the beginning does not tell all; `supers` that super-packets, which
+    another namespace or a network card hands over uncut, are taken so: all of their datagrams
+    have one arrival time, as they have when the kernel cuts them.
     """
 
-    def __init__(self, sock: Socket, subscription: "Subscription", *, whole: bool) -> None:
+    def __init__(
+        self, sock: Socket, subscription: "Subscription", *, whole: bool, sole: bool = False
+    ) -> None:
         self.skipped = 0
         self.undecided = False
         self.whole = whole
         self._sock = sock
+        self._sole = sole
         self._version = family(subscription.group)
         self._subscription = subscription
-        self._inbox = _inbox(whole)
-        self._room = _FEW_LARGE
-        size, control = self._inbox.size, Inbox.CONTROL
-        payloads, controls = self._inbox.payloads, self._inbox.controls
-        self._bytes = payloads[::size]
-        self._second = payloads[1::size]
-        self._words = [payloads.cast("H")[place :: size // 2] for place in range(12)]
-        self._halves = [payloads.cast("I")[place :: size // 4] for place in range(6)]
-        self._longs = [payloads.cast("Q")[place :: size // 8] for place in range(4)]
-        self._seconds = controls.cast("q")[2 :: control // 8]
-        self._nanoseconds = controls.cast("q")[3 :: control // 8]
+        self._room = _DETAILED
+        self._take(whole)
         self._flows = _flows()
         self._own = next(_numbers).to_bytes(4)
         self._base_ns = 0
         self._times = array("q")
         self._detail_ns = 0
-        self._layouts: dict[int, list[memoryview]] = {}
         self._gathered = 0
         self._full = self._stamped = False
         self._detailed = True
         self._gathered_ns = time.monotonic_ns()
+        self.supers = self._tried = False
+        self._trial: int | None = None  # datagrams left of it
+
+    def _take(self, whole: bool) -> None:
+        """Make ready to take whole payloads or only beginnings from now on."""
+        self._inbox = _inbox(whole)
+        self._roomy = whole
+        self._room = _FEW_LARGE if whole else _DETAILED
+        self._rows = Rows(self._inbox.payloads)
+        self._layouts: dict[int, list[memoryview]] = {}
+        self._segment_places: dict[int, int | None] = {}
+        control = Inbox.CONTROL // 8
+        self._seconds = self._inbox.controls.cast("q")[2::control]
+        self._nanoseconds = self._inbox.controls.cast("q")[3::control]
+
+    def take_whole(self) -> None:
+        """Hand on whole payloads from now on."""
+        self.whole = True
+        self._take(True)
 
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []
         most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
         while most > 0:
+            self._choose_details()
             asked = min(most, self._room)
+            if self.supers:
+                asked = min(_FEW_LARGE, max(most // _SEGMENTS, 1))
             count = self._receive(asked)
+            skipped = self.skipped
             if count:
                 self._note_times(count)
-                for one in self._split(0, count):
+                for one in self._pieces(count):
+                    most -= one.number if isinstance(one, Run) else 1
                     last = heard[-1] if heard else None
                     if not (isinstance(one, Run) and isinstance(last, Run) and last.absorb(one)):
                         heard.append(one)
-            most -= count
+            most -= self.skipped - skipped
             self._gathered += count
             self._full = count == asked
+            if self._trial is not None:
+                self._trial -= count
+                if self._trial < 0 and not self._full:
+                    self._end_trial()
             if not self._full or (self.undecided and not self.whole):
                 break
-            large = self.whole and max(self._inbox.lengths[:count]) > _LARGE
-            self._room = _FEW_LARGE if large else self._inbox.slots
-        return heard
+            if self.supers and most < _SEGMENTS:
+                break  # one more may hold more than that; only who asks for few gets a part
+            self._widen(count)
+            self._look_for_supers(count)
+        return _without_last(heard, -most) if most < 0 else heard
 
-    def _receive(self, most: int) -> int:
-        """Receive; with details unless so much comes that they cost more than they tell."""
+    def _choose_details(self) -> None:
+        """Ask for details unless so much comes that they cost more than they tell."""
         now_ns = time.monotonic_ns()
         detailed = self.whole or not self._full or now_ns >= self._detail_ns
         if detailed:
             self._detail_ns = now_ns + _DETAIL_NS
+            self._room = self._room if self._roomy else _DETAILED
         if detailed != self._detailed:
             self._detailed = detailed
-            ancillary.request_details(self._sock, self._version, wanted=detailed)
+            ancillary.request_details(self._sock, self._version, wanted=detailed, where=self._sole)
+
+    def _widen(self, count: int) -> None:
+        """Take more in the next call, but not before what this one brought was looked at."""
+        if not self._roomy:
+            self._room = min(_WIDER * self._room, HEADS)
+        else:
+            large = max(self._inbox.lengths[:count]) > _LARGE
+            self._room = _FEW_LARGE if large else WHOLE
+
+    def _look_for_supers(self, count: int) -> None:
+        """Ask for super-packets where the kernel seems to cut them, once.
+
+        To cut them and queue each datagram costs it several times what taking them whole does.
+        """
+        if self._tried or not self._stamped or count < _LOOKED_AT:
+            return
+        if len(set(self._times[:_LOOKED_AT])) <= _AT_ONCE:
+            self._tried = True
+            self.supers = sockopts.set_whole_segments(self._sock, wanted=True)
+            if self.supers:
+                self._trial = _TRIAL
+                self._take(True)
+
+    def _end_trial(self) -> None:
+        """Take datagrams as before: no super-packet came, and nothing waits that could be one."""
+        self._trial = None
+        self.supers = False
+        sockopts.set_whole_segments(self._sock, wanted=False)
+        self._take(self.whole)
+
+    def _receive(self, most: int) -> int:
         try:
             return self._inbox.receive(self._sock.fileno(), most)
         except BlockingIOError:
@@ -195,7 +263,8 @@ class Intake:
         first = self._datagram(low)
         if first is None:
             return None
-        stamps = self._stamps(first.mark, rows)
+        size = self._inbox.size
+        stamps = self._rows.stamps(first.mark, low * size, size, high - low)
         if stamps is None:
             return None
         payloads = [self._payload(place) for place in range(low, high)] if self.whole else []
@@ -226,30 +295,62 @@ class Intake:
             self._layouts[length] = known
         return known
 
-    def _stamps(self, mark: Mark, rows: slice) -> "array[int] | None":
-        """Return the stamps of a row of one stream, None if it is not one."""
-        if mark.kind == PROBE:
-            words, halves, longs = self._words, self._halves, self._longs
-            if (
-                alike(longs[0][rows])
-                and alike(longs[1][rows])
-                and alike(halves[probe.SEQ_AT // 4][rows])
-                and alike(words[probe.SEQ_AT // 2 + 2][rows])
-                and counts_up(words[probe.SEQ_AT // 2 + 3][rows])
-            ):
-                return big_endian(array("Q", longs[probe.STAMP_AT // 8][rows].tobytes()))
-        elif mark.kind == RTP and self._bytes[rows.start] == 0x80:  # nothing that could be invalid
-            seconds = self._second[rows].tobytes().translate(_MARKERLESS)
-            if (
-                alike(self._bytes[rows])
-                and repeats(seconds, 1)
-                and counts_up(self._words[1][rows])
-                and alike(self._halves[2][rows])
-            ):
-                return big_endian(array("I", self._halves[1][rows].tobytes()))
-        elif mark.kind == PLAIN and not self._bytes[rows].tobytes().translate(None, PLAIN_BYTES):
-            return array("Q")
-        return None
+    def _pieces(self, count: int) -> Iterator[Heard]:
+        """Yield what the first `count` slots hold."""
+        low = 0
+        for place in range(count) if self.supers else ():
+            size = self._segment_size(place)
+            if size:
+                self._trial = None
+                yield from self._split(low, place)
+                yield from self._cut(place, size)
+                low = place + 1
+        yield from self._split(low, count)
+
+    def _segment_size(self, place: int) -> int:
+        """Return the size of the datagrams in a super-packet, 0 for a datagram."""
+        length = self._inbox.control_lengths[place]
+        if length not in self._segment_places:
+            control = self._inbox.controls[place * Inbox.CONTROL :][:length].tobytes()
+            self._segment_places[length] = ancillary.segment_place(control)
+        at = self._segment_places[length]
+        if at is None:
+            return 0
+        at += place * Inbox.CONTROL
+        return int.from_bytes(self._inbox.controls[at : at + 4], sys.byteorder)
+
+    def _cut(self, place: int, size: int) -> Iterator[Heard]:
+        """Yield the datagrams of a super-packet: alike as one run but for a shorter last one."""
+        flow, length = self._flow_at(place), self._inbox.lengths[place]
+        if flow is None:
+            self.skipped += -(-length // size)
+            return
+        whole = length // size
+        run = self._cut_alike(flow, place, size, whole) if whole >= _FEWEST else None
+        if run is not None:
+            yield run
+            if whole * size == length:
+                return
+        begin, at_ns = place * self._inbox.size, self._times[place]
+        for low in range(whole * size if run else 0, length, size):
+            end = min(low + size, length)
+            payload = self._inbox.payloads[begin + low : begin + end].tobytes()
+            yield self._record(flow, at_ns, end - low, payload)
+
+    def _cut_alike(self, flow: Flow, place: int, size: int, number: int) -> Run | None:
+        """Return the datagrams of a super-packet that have its full size, None unless alike."""
+        payloads, begin, at_ns = self._inbox.payloads, place * self._inbox.size, self._times[place]
+        first = self._record(flow, at_ns, size, payloads[begin : begin + size].tobytes())
+        starts = range(begin, begin + number * size, size)
+        if size % 8:  # its columns are no columns of the buffer
+            heads = bytearray(b"".join([payloads[at : at + ENOUGH] for at in starts]))
+            stamps = Rows(memoryview(heads)).stamps(first.mark, 0, ENOUGH, number)
+        else:
+            stamps = self._rows.stamps(first.mark, begin, size, number)
+        if stamps is None:
+            return None
+        shown = [payloads[at : at + size].tobytes() for at in starts] if self.whole else []
+        return Run(first, self._base_ns, array("q", (at_ns,)) * number, stamps, shown)
 
     def _one_by_one(self, low: int, high: int) -> Iterator[Datagram]:
         for place in range(low, high):
@@ -261,25 +362,33 @@ class Intake:
 
     def _datagram(self, place: int) -> Datagram | None:
         """Return one datagram, None if it was not meant for the subscription."""
+        flow = self._flow_at(place)
+        if flow is None:
+            return None
+        length, payload = self._inbox.lengths[place], self._payload(place)
+        return self._record(flow, self._times[place], length, payload)
+
+    def _record(self, flow: Flow, time_ns: int, length: int, payload: bytes) -> Datagram:
+        mark = recognise(payload, length)
+        self.undecided = self.undecided or undecided(payload, mark)
+        kept = payload if self.whole else payload[:HEAD]
+        return Datagram(self._base_ns + time_ns, *flow, length, kept, mark)
+
+    def _flow_at(self, place: int) -> Flow | None:
+        """Return the flow of one slot, None if it was not meant for the subscription."""
         length = self._inbox.control_lengths[place]
         name = self._inbox.names[place * Inbox.NAME :][: Inbox.NAME].tobytes()
         start = _STAMP_SIZE if self._stamped else 0
         untimed = self._inbox.controls[place * Inbox.CONTROL :][start:length].tobytes()
         key = self._own + name + untimed
         try:
-            flow = self._flows[key]
+            return self._flows[key]
         except KeyError:
             if len(self._flows) >= _KNOWN:
                 self._flows.clear()
             flow = self._flows[key] = self._flow(name, untimed)
             self._detail_ns = 0  # what is new is looked at with all details
-        if flow is None:
-            return None
-        length = self._inbox.lengths[place]
-        payload = self._payload(place)
-        mark = recognise(payload, length)
-        self.undecided = self.undecided or undecided(payload, mark)
-        return Datagram(self._base_ns + self._times[place], *flow, length, payload, mark)
+            return flow
 
     def _payload(self, place: int) -> bytes:
         at, size = place * self._inbox.size, self._inbox.size
@@ -299,3 +408,14 @@ class Intake:
         sport = int.from_bytes(name[2:4], "big")
         where = arrival.dst or group
         return "rx", iface, index, source, sport, where, port, arrival.ttl, dscp
+
+
+def _without_last(heard: list[Heard], number: int) -> list[Heard]:
+    """Return what was heard but for the last `number` datagrams: more than were asked for."""
+    while number > 0 and heard:
+        last = heard.pop()
+        size = last.number if isinstance(last, Run) else 1
+        if isinstance(last, Run) and size > number:
+            heard.append(last.before(size - number))
+        number -= size
+    return heard

@@ -129,6 +129,11 @@ class Ladder:
         self._names = [] if connected else [sender.sockaddr(target) for target in targets]
         cut = segment and HERE.udp_segment is not None and len(targets) == 1
         cut = cut and 0 < slots.size <= _MOST_BYTES // 2  # one segment a call gains nothing
+        out = targets[0].nic
+        if cut and out is not None:
+            from mcastctl.net import qdisc  # only who sends many
+
+            cut = not qdisc.by_datagram(out.ifindex)
         self._left = list(MOST_SEGMENTS) if cut else []
         self._rung = self._next()
 

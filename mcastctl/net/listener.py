@@ -24,17 +24,21 @@ _BATCH = 4096
 """Datagrams taken from one socket before the others get their turn."""
 
 
-class Reader(Protocol):
-    """Anything with a descriptor that yields datagrams."""
+class Watched(Protocol):
+    """Anything with a descriptor."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
+
+
+class Reader(Watched, Protocol):
+    """What yields datagrams one by one."""
 
     def receive(self) -> tuple[Datagram, Arrival] | None:
         """Return the next datagram, None when there is none now."""
 
 
-R = TypeVar("R", bound=Reader)
+R = TypeVar("R", bound=Watched)
 B = TypeVar("B")
 
 
@@ -209,11 +213,13 @@ class Listening:
             yield from self._children.remarks()
         drops = self.kernel_drops()
         if drops:
+            # The kernel counts a super-packet as one.
+            least = "at least " if any(one.takes_supers for one in self._receivers) else ""
             yield Notice(
                 time.time_ns(),
                 "warning",
                 "kernel-drops",
-                f"this host dropped {drops} datagrams: the receive buffer was full",
+                f"this host dropped {least}{drops} datagrams: the receive buffer was full",
                 "raise --rcvbuf and net.core.rmem_max, or print less (-q)",
             )
 

@@ -49,6 +49,7 @@ class Platform(NamedTuple):
     so_reuseport: int | None
     so_bindtoifindex: int | None
     udp_segment: int | None
+    udp_gro: int | None
     mmsghdr: str | None
 
 
@@ -82,6 +83,7 @@ LINUX = Platform(
     so_reuseport=None,
     so_bindtoifindex=62,
     udp_segment=103,
+    udp_gro=104,
     # name, namelen, iov, iovlen, control, controllen, flags, msg_len
     mmsghdr="@PI4xPNPNi4xI4x" if struct.calcsize("@P") == 8 else None,
 )
@@ -115,6 +117,7 @@ DARWIN = LINUX._replace(
     so_reuseport=0x0200,
     so_bindtoifindex=None,
     udp_segment=None,
+    udp_gro=None,
     mmsghdr=None,
 )
 

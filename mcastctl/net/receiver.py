@@ -4,6 +4,7 @@ Bound to the group where the system allows it, closed to groups that other progr
 and checked against the destination of each datagram: what it yields was meant for it.
 """
 
+import _socket as socket
 import time
 from contextlib import suppress
 from errno import EMFILE
@@ -29,8 +30,43 @@ _MOST_SKIPPED = 256
 _FEW = 64
 """So many at once are read one by one; a receiver that has more waiting is a busy one."""
 
-_buffer = bytearray(65536)
-_view = memoryview(_buffer)
+caught_bytes = memoryview(bytearray(65536))
+"""What was caught last, of any socket."""
+
+
+class Caught(NamedTuple):
+    """What the socket on `port` gave for one datagram; its payload is in `caught_bytes`."""
+
+    size: int
+    messages: ancillary.Messages
+    sender: tuple[str, int]
+    port: int
+
+    def flow(self) -> tuple[object, ...]:
+        """Return all that the kernel told but the time."""
+        first = 1 if self._timed() else 0
+        return (self.port, self.sender, *self.messages[first:])
+
+    def stamp_ns(self) -> int:
+        """Return when it arrived, as the kernel or else as our own clock has it."""
+        return ancillary.stamp_ns(self.messages[0][2]) if self._timed() else time.time_ns()
+
+    def _timed(self) -> bool:
+        """Tell whether the time is there: it comes first (net/ipv4/udp.c: udp_recvmsg)."""
+        return bool(self.messages) and self.messages[0][0] == socket.SOL_SOCKET
+
+    def payload(self) -> bytes:
+        """Return the bytes, while they are the last ones caught."""
+        return caught_bytes[: self.size].tobytes()
+
+
+def catch(sock: sockopts.Socket, port: int) -> Caught | None:
+    """Take the next datagram of a socket, None when there is none now."""
+    try:
+        size, messages, _, sender = sock.recvmsg_into((caught_bytes,), ancillary.SPACE)
+    except BlockingIOError:
+        return None
+    return Caught(size, messages, sender, port)
 
 
 class Subscription(NamedTuple):
@@ -81,10 +117,12 @@ class Receiver:
     def _configure(self, buffer_size: int) -> None:
         with sockopts.naming("open", f"prepare a socket for {self.subscription.group}"):
             sockopts.share_port(self._sock)
-            sockopts.hear_only_own_groups(self._sock, self.version)
+            sole = sockopts.hear_only_own_groups(self._sock, self.version)
             ancillary.request(self._sock, self.version)
             if self.version == 6:
-                sockopts.hear_only_interface(self._sock, self.subscription.nic.ifindex)
+                sole = sockopts.hear_only_interface(self._sock, self.subscription.nic.ifindex)
+            # Bound to the group as well, the kernel itself keeps everything else out.
+            self._sole = sole and HERE.binds_to_group
             self.granted_buffer = sockopts.set_receive_buffer(self._sock, buffer_size)
 
     def _bind(self) -> None:
@@ -108,22 +146,28 @@ class Receiver:
         """Return the descriptor, for the loop."""
         return self._sock.fileno()
 
+    def catch(self) -> Caught | None:
+        """Take the next datagram, for whomever it is; None when there is none now."""
+        return catch(self._sock, self.subscription.port)
+
+    def told(self, caught: Caught) -> tuple[Datagram, ancillary.Arrival] | None:
+        """Return what was just caught and its arrival, None if it was not meant for this."""
+        arrival = ancillary.parse(caught.messages)
+        group, _, (_, index), *_ = self.subscription
+        if arrival.dst not in (group, None) or arrival.ifindex not in (index, 0):
+            self._skipped += 1
+            return None
+        return self._record(caught.payload(), caught.sender, arrival), arrival
+
     def receive(self) -> tuple[Datagram, ancillary.Arrival] | None:
         """Return the next datagram and its arrival, None when there is none now."""
         for _ in range(_MOST_SKIPPED):
-            try:
-                size, messages, _flags, sender = self._sock.recvmsg_into(
-                    (_buffer,), ancillary.SPACE
-                )
-            except BlockingIOError:
+            caught = self.catch()
+            if caught is None:
                 return None
-            arrival = ancillary.parse(messages)
-            if arrival.dst not in (self.subscription.group, None) or (
-                arrival.ifindex not in (self.subscription.nic.ifindex, 0)
-            ):
-                self._skipped += 1
-                continue
-            return self._record(bytes(_view[:size]), sender, arrival), arrival
+            told = self.told(caught)
+            if told is not None:
+                return told
         return None
 
     def read(self, most: int) -> list[Heard]:
@@ -136,7 +180,7 @@ class Receiver:
         heard = self._intake.read(most)
         if self._intake.undecided and not self._whole:
             self._whole = True
-            self._take_many()
+            self._intake.take_whole()
         return heard
 
     def _read_few(self, most: int) -> list[Heard]:
@@ -149,15 +193,18 @@ class Receiver:
     def _take_many(self) -> None:
         from mcastctl.net.intake import Intake  # ctypes: only a busy receiver pays for it
 
-        if self._intake is not None:
-            self._skipped += self._intake.skipped
         with suppress(OSError):  # no memory for it: as before, then
-            self._intake = Intake(self._sock, self.subscription, whole=self._whole)
+            self._intake = Intake(self._sock, self.subscription, whole=self._whole, sole=self._sole)
 
     @property
     def skipped(self) -> int:
         """How many datagrams were not meant for the subscription."""
         return self._skipped + (self._intake.skipped if self._intake else 0)
+
+    @property
+    def takes_supers(self) -> bool:
+        """Whether super-packets come uncut."""
+        return self._intake is not None and self._intake.supers
 
     def nap_s(self) -> float:
         """Return how long nothing need be read, in seconds: waking up less often costs less."""

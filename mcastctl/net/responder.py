@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mcastctl.decode.stream import recognise
@@ -12,12 +13,13 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.pacing import SourceLimit
 from mcastctl.model.records import Datagram, Record
 from mcastctl.model.stats import Statistics
-from mcastctl.net import ancillary, nic, receiver, remarks, sockopts
+from mcastctl.net import ancillary, prompt, receiver, remarks, sockopts
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.arrival import record
-from mcastctl.net.listener import arrivals, batches
+from mcastctl.net.listener import batches
 from mcastctl.net.loop import Loop
-from mcastctl.net.receiver import Receiver, Subscription
+from mcastctl.net.prompt import Prompt, Way
+from mcastctl.net.receiver import Caught, Receiver, Subscription, catch
 
 if TYPE_CHECKING:
     from mcastctl.net.children import Children
@@ -60,23 +62,23 @@ class Door:
         """Return the descriptor, for the loop."""
         return self._sock.fileno()
 
-    def receive(self) -> tuple[Datagram, Arrival] | None:
-        """Return the next unicast datagram, None when there is none now."""
-        try:
-            payload, messages, _, sender = self._sock.recvmsg(65535, ancillary.SPACE)
-        except BlockingIOError:
-            return None
-        arrival = ancillary.parse(messages)
-        return record(payload, sender, arrival, self.port), arrival
+    def catch(self) -> Caught | None:
+        """Take the next unicast datagram, None when there is none now."""
+        return catch(self._sock, self.port)
 
-    def answer(self, request: Datagram, arrival: Arrival, payload: bytes) -> None:
-        """Send `payload` to whoever sent `request`; raises OSError."""
+    def told(self, caught: Caught) -> tuple[Datagram, Arrival]:
+        """Return what was just caught and its arrival."""
+        arrival = ancillary.parse(caught.messages)
+        return record(caught.payload(), caught.sender, arrival, self.port), arrival
+
+    def way(self, request: Datagram, arrival: Arrival) -> Way:
+        """Return how to answer whoever sent `request`."""
         messages = ancillary.answer_from(arrival, self.version)
-        if self.version == 4:
-            self._sock.sendmsg([payload], messages, 0, (request.src, request.sport))
-        else:
+        where: sockopts.SockAddr = (request.src, request.sport)
+        if self.version == 6:
             scope = arrival.ifindex if keeps_zone(request.src) else 0
-            self._sock.sendmsg([payload], messages, 0, (request.src, request.sport, 0, scope))
+            where = (request.src, request.sport, 0, scope)
+        return Way(self._sock, messages, where, request, arrival)
 
     def kernel_drops(self) -> int:
         """Return how many datagrams found this socket's buffer full."""
@@ -129,6 +131,7 @@ class Responding:
         self._receivers: list[Receiver] = []
         self._doors: dict[tuple[int, int], Door] = {}
         self._answers: list[Datagram] = []
+        self._prompt = Prompt()
 
     def records(self, loop: Loop, limits: Limits) -> Iterator[Record]:
         """Join, then yield memberships, the requests answered and (traced) the answers."""
@@ -144,12 +147,9 @@ class Responding:
         loop.spin_ns = SPIN_NS
         readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
         alarm = self._children.next_ns if self._children else lambda: None
-        for _, batch in batches(readers, arrivals, loop, limits, alarm=alarm):
+        for _, batch in batches(readers, self._requests, loop, limits, alarm=alarm):
             before = self.replies_sent
-            for request, arrival in batch:
-                if self._consider(request, arrival):
-                    yield request
-                    yield from self._answered()
+            yield from batch
             if self._children:
                 self._children.poll()
             limits.take(self.replies_sent - before, time.monotonic_ns())
@@ -162,46 +162,95 @@ class Responding:
         answers, self._answers = self._answers, []
         return answers
 
-    def _consider(self, request: Datagram, arrival: Arrival) -> bool:
-        """Answer one datagram if the rules allow, then count it; tell whether they do."""
-        allowed = self._respond(request, arrival)
-        self.statistics.update(request)
-        return allowed
+    def _requests(self, reader: "Receiver | Door", most: int) -> Iterator[Datagram]:
+        """Answer what is there, up to `most`, and count it; yield what was fit for an answer."""
+        for _ in range(most):
+            caught = reader.catch()
+            if caught is None:
+                return
+            before = self.replies_sent
+            way = self._prompt.way(caught)
+            why = None if way is None else self._answer_at_once(caught, way)
+            told = reader.told(caught) if way is None else prompt.told(caught, way)
+            if told is None:
+                continue
+            request, arrival = told
+            if way is None:
+                why = self._respond(caught, request, arrival)
+            elif self._trace and self.replies_sent > before:
+                header = probe.decode(request.payload)
+                payload = answering.answer(request, header, None)
+                self._answers.append(_sent(request, arrival, payload))
+            self.statistics.update(request)
+            if why is None:
+                yield request
+                yield from self._answered()
+            else:
+                self.ignored[why] = self.ignored.get(why, 0) + 1
 
-    def _respond(self, request: Datagram, arrival: Arrival) -> bool:
+    def _answer_at_once(self, caught: Caught, way: Way) -> str | None:
+        """Answer before anything is made of what came; return why not."""
+        why = self._rate_refusal(way.where[0], asked=True)
+        if why is None:
+            try:
+                prompt.answer(caught, way)
+            except OSError as error:
+                self._note_error(error)
+            else:
+                self._count(caught.size)
+        return why
+
+    def _respond(self, caught: Caught, request: Datagram, arrival: Arrival) -> str | None:
+        """Answer one datagram if the rules allow; return why not."""
         header = probe.decode(request.payload)
         why = answering.refusal(request, header, self._ports, answer_any=self._answer_any)
-        if why is None:
-            asked = header is not None and header.kind == probe.REQUEST
-            limit = self._request_limit if asked else self._plain_limit
-            why = limit.refusal(request.src, time.monotonic_ns())
+        asked = header is not None and header.kind == probe.REQUEST
+        why = why or self._rate_refusal(request.src, asked=asked)
         if why is not None:
-            self.ignored[why] = self.ignored.get(why, 0) + 1
-            return False
+            return why
         if self._children is None:
-            self._send(request, arrival, header, self._said)
+            sent = self._send(request, arrival, header, self._said)
+            if sent and asked and self._said is None:
+                way = self._door(request).way(request, arrival)
+                self._prompt.remember(caught, way)
         else:
-            self._children.run(request, lambda said: self._send(request, arrival, header, said))
-        return True
+            self._children.run(request, partial(self._send, request, arrival, header))
+        return None
+
+    def _rate_refusal(self, source: str, *, asked: bool) -> str | None:
+        """Return why a source must wait, None when it need not; `asked` by a request of ours."""
+        limit = self._request_limit if asked else self._plain_limit
+        return limit.refusal(source, time.monotonic_ns())
 
     def _send(
         self, request: Datagram, arrival: Arrival, header: probe.Probe | None, said: bytes | None
-    ) -> None:
+    ) -> bool:
+        """Send an answer; tell whether it went."""
         if self._most is not None and self.replies_sent >= self._most:
-            return  # several commands ended at once
+            return False  # several commands ended at once
         payload = answering.answer(request, header, said)
-        door = self._doors[family(request.src), request.dport]
+        way = self._door(request).way(request, arrival)
         try:
-            door.answer(request, arrival, payload)
+            way.sock.sendmsg([payload], way.messages, 0, way.where)
         except OSError as error:
-            # One asker that cannot be reached must not end the service for the others.
-            name = refusal.name(error.errno)
-            self.errors[name] = self.errors.get(name, 0) + 1
-            return
-        self.replies_sent += 1
-        self.reply_bytes += len(payload)
+            self._note_error(error)
+            return False
+        self._count(len(payload))
         if self._trace:
             self._answers.append(_sent(request, arrival, payload))
+        return True
+
+    def _door(self, request: Datagram) -> Door:
+        return self._doors[family(request.src), request.dport]
+
+    def _note_error(self, error: OSError) -> None:
+        """One asker that cannot be reached must not end the service for the others."""
+        name = refusal.name(error.errno)
+        self.errors[name] = self.errors.get(name, 0) + 1
+
+    def _count(self, size: int) -> None:
+        self.replies_sent += 1
+        self.reply_bytes += size
 
     def summary(self) -> dict[str, object]:
         """Return the counters of the run."""
@@ -258,7 +307,7 @@ def _sent(request: Datagram, arrival: Arrival, payload: bytes) -> Datagram:
     return Datagram(
         time.time_ns(),
         "tx",
-        nic.name_of(arrival.ifindex),
+        request.iface,
         arrival.ifindex,
         local,
         request.dport,

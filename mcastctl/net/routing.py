@@ -15,10 +15,10 @@ from mcastctl.net.platforms import HERE
 
 _FORBIDDEN = (errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 """What routes of type unreachable, prohibit and blackhole answer (net/ipv4/fib_semantics.c)."""
-_RTM_GETROUTE, _NLMSG_ERROR = 26, 2
-_NLM_F_REQUEST = 1
+_RTM_GETROUTE, NLMSG_ERROR = 26, 2
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_ECHO = 1, 4, 8
 _RTA_DST, _RTA_OIF = 1, 4
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr, <linux/netlink.h>
+HEADER = struct.Struct("=IHHII")  # struct nlmsghdr, <linux/netlink.h>
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg, <linux/rtnetlink.h>
 _ATTRIBUTE = struct.Struct("=HH")
 
@@ -34,14 +34,25 @@ def egress(group: str) -> int | None:
     raw = socket.inet_pton(number, group)
     body = _ROUTE.pack(number, 8 * len(raw), 0, 0, 0, 0, 0, 0, 0)
     body += _ATTRIBUTE.pack(4 + len(raw), _RTA_DST) + raw
-    request = _HEADER.pack(16 + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body
+    answer = ask(_RTM_GETROUTE, body)
+    return None if answer is None else parse_egress(answer)  # without netlink -i is needed then
+
+
+def ask(kind: int, body: bytes) -> bytes | None:
+    """Return the kernel's answer to one rtnetlink request, None in a sandbox without netlink.
+
+    The flags make sure that there is one: some requests are answered to who wants an echo only
+    (net/sched/sch_api.c: qdisc_get_notify), and none says nothing at all to who wants to know.
+    """
+    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_ECHO
+    request = HEADER.pack(HEADER.size + len(body), kind, flags, 1, 0) + body
     try:
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     except OSError:
-        return None  # a sandbox without netlink: -i is needed then
+        return None
     try:
         sock.send(request)
-        return parse_egress(sock.recv(8192))
+        return sock.recv(8192)
     finally:
         sock.close()
 
@@ -51,22 +62,27 @@ def parse_egress(answer: bytes) -> int | None:
 
     Raises OSError with the kernel's errno unless that says there is no route.
     """
-    if len(answer) < 16 + _ROUTE.size:
+    if len(answer) < HEADER.size + _ROUTE.size:
         return None
-    length, kind, *_ = _HEADER.unpack_from(answer)
-    if kind == _NLMSG_ERROR:
+    if HEADER.unpack_from(answer)[1] == NLMSG_ERROR:
         number = -int.from_bytes(answer[16:20], sys.byteorder, signed=True)
         if number in _FORBIDDEN:
             raise OSError(number, os.strerror(number))
         return None
+    index = attribute(answer, HEADER.size + _ROUTE.size, _RTA_OIF)
+    return int.from_bytes(index[:4], sys.byteorder) if index and len(index) >= 4 else None
+
+
+def attribute(answer: bytes, at: int, wanted: int) -> bytes | None:
+    """Return the first attribute of a kind in an answer whose attributes begin at `at`."""
+    length = HEADER.unpack_from(answer)[0]
     if length > len(answer):
         return None
-    at = 16 + _ROUTE.size
-    while at + 4 <= length:
-        size, what = _ATTRIBUTE.unpack_from(answer, at)
-        if size < 4:
+    while at + _ATTRIBUTE.size <= length:
+        size, kind = _ATTRIBUTE.unpack_from(answer, at)
+        if size < _ATTRIBUTE.size:
             return None
-        if what == _RTA_OIF and size >= 8:
-            return int.from_bytes(answer[at + 4 : at + 8], sys.byteorder)
+        if kind == wanted:
+            return answer[at + _ATTRIBUTE.size : at + size]
         at += (size + 3) & ~3
     return None

@@ -109,8 +109,8 @@ def share_port(sock: Socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, HERE.so_reuseport, 1)
 
 
-def hear_only_interface(sock: Socket, ifindex: int) -> None:
-    """Keep what arrives on other interfaces out, where the kernel lets an ordinary user.
+def hear_only_interface(sock: Socket, ifindex: int) -> bool:
+    """Keep what arrives on other interfaces out; tell whether the kernel lets this user.
 
     IPv6 delivers a group to every socket that joined it on any interface (net/ipv6/mcast.c:
     inet6_mc_check); without this a flood next door fills the buffer.
@@ -118,14 +118,22 @@ def hear_only_interface(sock: Socket, ifindex: int) -> None:
     if HERE.so_bindtoifindex is not None:
         with suppress(OSError):  # before Linux 5.7 root only; the destination check remains
             sock.setsockopt(socket.SOL_SOCKET, HERE.so_bindtoifindex, ifindex)
+            return True
+    return False
 
 
-def hear_only_own_groups(sock: Socket, version: int) -> None:
-    """Keep groups joined by other programs out (IP_MULTICAST_ALL, ip(7); Linux only)."""
+def hear_only_own_groups(sock: Socket, version: int) -> bool:
+    """Keep groups joined by other programs out (IP_MULTICAST_ALL, ip(7); Linux only).
+
+    Tells whether that is done. IPv4 looks at the interface of the membership as well
+    (net/ipv4/igmp.c: ip_mc_sf_allow), IPv6 does not.
+    """
     option = HERE.ipv6_multicast_all if version == 6 else HERE.ip_multicast_all
     if option is not None:
         with suppress(OSError):  # IPv6: since Linux 4.20; the destination check remains
             sock.setsockopt(_LEVEL[version], option, 0)
+            return True
+    return False
 
 
 def report_errors(sock: Socket, version: int) -> None:
@@ -182,6 +190,20 @@ def set_segment(sock: Socket, size: int) -> None:
     """Let the kernel cut payloads into datagrams of `size` bytes, 0 for not (udp(7))."""
     if HERE.udp_segment is not None:
         sock.setsockopt(socket.IPPROTO_UDP, HERE.udp_segment, size)
+
+
+def set_whole_segments(sock: Socket, *, wanted: bool) -> bool:
+    """Ask for super-packets as they are instead of cut; tell whether the kernel knows how (udp(7)).
+
+    What waits in the buffer is not cut afterwards: switched off again, it would come in one piece.
+    """
+    if HERE.udp_gro is None:
+        return False
+    try:
+        sock.setsockopt(socket.IPPROTO_UDP, HERE.udp_gro, int(wanted))
+    except OSError:  # Linux before 5.0
+        return False
+    return True
 
 
 def set_receive_buffer(sock: Socket, size: int) -> int:

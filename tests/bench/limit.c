@@ -3,7 +3,10 @@
  *   limit send ADDRESS GROUP PORT SIZE SECONDS      sendmmsg(2), 64 numbered datagrams a call
  *   limit receive ADDRESS GROUP PORT                recvmmsg(2), packet info and time stamps,
  *                                                   counting gaps and jitter, until SIGTERM
- * ADDRESS is that of the interface. The sender prints datagrams and seconds. */
+ *   limit ask ADDRESS GROUP PORT KIND NUMBER       one request in flight, the next when it is
+ *                                                   answered; KIND is probe, sockperf or plain
+ * ADDRESS is that of the interface. The sender prints datagrams and seconds, the asker the median
+ * and the 99th percentile of its round trips in nanoseconds, and how many had no answer. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -12,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { BATCH = 64, TAKEN = 256, SLOT = 2048, CONTROL = 128 };
 
@@ -70,7 +74,7 @@ static int receive_all(int fd, const char *address, struct sockaddr_in *to)
     static struct sockaddr_in names[TAKEN];
     static struct iovec parts[TAKEN];
     static struct mmsghdr messages[TAKEN];
-    int one = 1, space = 4 << 20;
+    int one = 1, space = 16 << 20;
     unsigned expected = 0;
     long lost = 0;
     long long last = 0;
@@ -118,6 +122,69 @@ static int receive_all(int fd, const char *address, struct sockaddr_in *to)
     }
 }
 
+static int by_size(const void *a, const void *b)
+{
+    long long x = *(const long long *)a, y = *(const long long *)b;
+    return (x > y) - (x < y);
+}
+
+static void put(unsigned char *at, unsigned long long value, int size)
+{
+    while (size--) {
+        at[size] = value & 255;
+        value >>= 8;
+    }
+}
+
+/* A request of 64 bytes: model/probe.py, or the header of sockperf (sequence number, flags
+ * "from a client" and "answer wanted", length). Returns where the sequence number is. */
+static int request(unsigned char *data, const char *kind)
+{
+    memset(data, 'x', 64);
+    if (!strcmp(kind, "probe")) {
+        memcpy(data, "mcst\1\1\1", 8);
+        put(data + 8, getpid(), 8);
+        return 16;
+    }
+    if (!strcmp(kind, "sockperf")) {
+        put(data + 8, 3, 2);
+        put(data + 10, 64, 4);
+    }
+    return 0;
+}
+
+static int ask_all(int fd, const char *address, struct sockaddr_in *to, const char *kind, int number)
+{
+    unsigned char data[64], said[2048];
+    struct sockaddr_in own = {.sin_family = AF_INET};
+    struct timeval patience = {.tv_usec = 200000};
+    long long *trips = calloc(number, sizeof *trips);
+    int at = request(data, kind), answered = 0;
+    inet_aton(address, &own.sin_addr);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (bind(fd, (struct sockaddr *)&own, sizeof own))
+        return perror("bind"), 1;
+    for (int i = 0; i < number; i++) {
+        put(data + at, i, 8);
+        if (at)
+            put(data + 24, now_ns(CLOCK_REALTIME), 8);
+        long long began = now_ns(CLOCK_MONOTONIC);
+        if (sendto(fd, data, sizeof data, 0, (struct sockaddr *)to, sizeof *to) < 0)
+            return perror("sendto"), 1;
+        ssize_t size;
+        do /* one that came after its time was up is not the answer to this one */
+            size = recv(fd, said, sizeof said, 0);
+        while (size >= at + 8 && memcmp(said + at, data + at, 8));
+        if (size >= 0)
+            trips[answered++] = now_ns(CLOCK_MONOTONIC) - began;
+    }
+    qsort(trips, answered, sizeof *trips, by_size);
+    if (!answered)
+        return fputs("no answer\n", stderr), 1;
+    printf("%lld %lld %d\n", trips[answered / 2], trips[answered * 99LL / 100], number - answered);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_in to;
@@ -127,7 +194,11 @@ int main(int argc, char **argv)
             return send_all(fd, &to, atoi(argv[5]), atof(argv[6]));
         if (!strcmp(argv[1], "receive"))
             return receive_all(fd, argv[2], &to);
+        if (!strcmp(argv[1], "ask") && argc == 7)
+            return ask_all(fd, argv[2], &to, argv[5], atoi(argv[6]));
     }
-    fputs("limit send ADDRESS GROUP PORT SIZE SECONDS | receive ADDRESS GROUP PORT\n", stderr);
+    fputs("limit send ADDRESS GROUP PORT SIZE SECONDS | receive ADDRESS GROUP PORT"
+          " | ask ADDRESS GROUP PORT KIND NUMBER\n",
+          stderr);
     return 2;
 }
