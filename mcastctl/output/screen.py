@@ -107,7 +107,7 @@ class Screen:
         if not _foreground():  # it belongs to the shell by now
             return
         self._out.write(_LEAVE)
-        self._out.flush()
+        self._out.settle()
         if self.keys_from is not None and self._modes is not None:
             with suppress(termios.error):
                 termios.tcsetattr(self.keys_from, termios.TCSANOW, self._modes)

@@ -11,7 +11,7 @@ from mcastctl.model.watch import Row
 from mcastctl.output import text
 from mcastctl.output.escape import escape
 from mcastctl.output.grid import Chart, Column, bars, legend, strip
-from mcastctl.output.summaries import counted
+from mcastctl.output.summaries import MOST, counted
 from mcastctl.output.view import Table
 
 _LEAST_CHART = 8
@@ -110,8 +110,10 @@ class StreamPage:
 
     def final(self, fields: Mapping[str, Any]) -> tuple[Table, list[str]]:
         """Return the streams with the numbers of the whole run, the busiest first."""
-        whole = sorted(self._tracks.final(self._rows()), key=lambda one: -one.bytes)
-        return Table(columns(whole, self._ascii), len(whole)), self._end(fields)
+        every = sorted(self._rows(), key=lambda row: -row.stream.bytes)
+        whole = self._tracks.final(every[:MOST])
+        more = len(every) - len(whole)
+        return Table(columns(whole, self._ascii), len(whole), more), self._end(fields)
 
 
 def columns(samples: Sequence[Sample], ascii_only: bool) -> list[Column | Chart]:

@@ -201,8 +201,10 @@ class View(Sink):
         if table.rows:
             width, _ = self._screen.size()
             shown = self._drawn(lay(table.columns, table.rows, width, 1 << 16).lines, width)
+            if table.more:
+                shown.append(f"and {table.more} more; -j shows all")
             self.out.write("".join(f"{line.rstrip()}\n" for line in shown).encode())
-        self.out.flush()
+        self.out.settle()
         for line in lines:
             stream.notice(line)
 
