@@ -59,7 +59,7 @@ def capture(given: dict[str, Any]) -> int:
     each = name != "text" or given["streams"] or given["control"]
 
     def counts() -> dict[str, int]:
-        return {"packets": limits.taken, "dropped by this host": live.drops()}
+        return {"dropped here": live.drops(), "packets": limits.taken}
 
     sink = packets.open_sink(name, given, explainer, counts, limits)
     started_ns = time.monotonic_ns()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import options, run
+from mcastctl.cli import options, run, views
 from mcastctl.cli import params as p
 from mcastctl.model import probe
 from mcastctl.model.address import is_multicast
@@ -85,6 +85,7 @@ def command(**given: Any) -> int:
         sink,
         lambda loop: sending.run(loop, deadline, wait * 1e9),
         outcome,
+        aside=views.progress(given, sending, deadline),
     )
 
 

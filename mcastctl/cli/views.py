@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mcastctl.model.watch import Row
     from mcastctl.net.listener import Listening
     from mcastctl.net.pinger import Pinging
+    from mcastctl.net.transmission import Transmission
+    from mcastctl.output.progress import Bar
     from mcastctl.output.sinks import Sink
     from mcastctl.output.view import Page
 
@@ -76,9 +78,9 @@ def listening(given: Mapping[str, Any], heard: "Listening") -> "Sink":
     def counts() -> dict[str, int]:
         statistics = heard.statistics
         return {
-            "datagrams": statistics.packets,
             "lost": statistics.total("lost"),
-            "dropped by this host": heard.kernel_drops(),
+            "dropped here": heard.kernel_drops(),
+            "datagrams": statistics.packets,
         }
 
     return streams(given, rows, counts, lambda fields: summaries.summary(fields, listed=False))
@@ -119,6 +121,18 @@ def interfaces(given: Mapping[str, Any]) -> "Sink":
     from mcastctl.output.ifacepage import IfacePage
 
     return _view(given, IfacePage(ascii_only=_ascii_only()))
+
+
+def progress(
+    given: Mapping[str, Any], sending: "Transmission", end_ns: float | None
+) -> "Bar | None":
+    """Return the bar of a run of `send` whose end is known, None where nobody would see it."""
+    seen = os.isatty(2) and os.environ.get("TERM") not in _DUMB
+    if not seen or given["quiet"] or given["verbose"] or sending.progress() is None:
+        return None
+    from mcastctl.output.progress import Bar
+
+    return Bar(sending.progress, end_ns)
 
 
 def _view(given: Mapping[str, Any], page: "Page") -> "Sink":

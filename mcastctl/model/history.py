@@ -59,12 +59,13 @@ class Track:
         now = stream.counters()
         packets, size, lost, duplicates, reordered = _less(now, self._seen)
         self._seen = now
-        self._silent_s = 0.0 if packets else self._silent_s + elapsed_s
+        silent_s = self._silent_s
+        self._silent_s = 0.0 if packets else silent_s + elapsed_s
         self.rates.append(packets / elapsed_s)
         self._bits = 8 * size / elapsed_s
         if lost > 0:
             mark = GAP
-        elif self._late(stream, packets, elapsed_s):
+        elif self._late(stream, packets, elapsed_s, known=silent_s > 0):
             mark = LATE
         elif duplicates:
             mark = DUPLICATE
@@ -73,15 +74,18 @@ class Track:
         self.marks.append(mark)
         self._gap_ns = stream.max_gap_ns
 
-    def _late(self, stream: StreamStats, packets: int, elapsed_s: float) -> bool:
-        """Tell whether nothing came for much longer than usual, and for long at all."""
+    def _late(self, stream: StreamStats, packets: int, elapsed_s: float, *, known: bool) -> bool:
+        """Tell whether nothing came for much longer than usual, and for long at all.
+
+        Silence that is `known` from the interval before is not told of this one again.
+        """
         if stream.packets < 2:
             return False
         usual_s = (stream.last_ns - stream.first_ns) / 1e9 / (stream.packets - 1)
         if not packets:
             return self._silent_s > _OVERDUE * usual_s
         gap_s = stream.max_gap_ns / 1e9
-        grew = stream.max_gap_ns > self._gap_ns
+        grew = stream.max_gap_ns > self._gap_ns and not known
         return grew and gap_s >= elapsed_s / 2 and gap_s > _OVERDUE * usual_s
 
     def reset(self) -> None:

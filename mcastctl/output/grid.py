@@ -130,7 +130,8 @@ def _row(columns: Sequence[Column | Chart], widths: Sequence[int], row: int) -> 
             cells.append([[*pieces, (" " * (width - used), "")]])
         else:
             style = one.styles[row] if one.styles else ""
-            parts = chop_cells(one.cells[row], width) or [""]
+            cell = one.cells[row]
+            parts = [cell] if cell_len(cell) <= width else chop_cells(cell, width)
             cells.append([[(_padded(part, width, right=one.right), style)] for part in parts])
     lines = []
     for number in range(max(map(len, cells))):

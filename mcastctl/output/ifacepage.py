@@ -103,10 +103,8 @@ class IfacePage:
             Column("IN/s", 0, [f"{one.rx_packets_per_s:.0f}" for one in last], right=True),
             Column("GROUPS/s", 1, ["-" if n is None else f"{n:.0f}" for n in groups], right=True),
             Column("IN", 3, [text.scaled(one.rx_bits_per_s, "bit/s") for one in last], right=True),
-            Chart("IN HISTORY", 0, chart(rx), _LEAST_CHART + 2, COLUMNS),
             Column("OUT/s", 2, [f"{one.tx_packets_per_s:.0f}" for one in last], right=True),
             Column("OUT", 4, [text.scaled(one.tx_bits_per_s, "bit/s") for one in last], right=True),
-            Chart("OUT HISTORY", 5, chart(tx), _LEAST_CHART + 3, COLUMNS),
             Column(
                 "DROPPED",
                 1,
@@ -114,6 +112,8 @@ class IfacePage:
                 right=True,
                 styles=["bold red" if number else "" for number in dropped],
             ),
+            Chart("IN HISTORY", 0, chart(rx), _LEAST_CHART + 2, COLUMNS),
+            Chart("OUT HISTORY", 5, chart(tx), _LEAST_CHART + 3, COLUMNS),
         ]
         return Table(columns, len(past))
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from mcastctl.output.stream import Output
+from mcastctl.output.stream import Output, foreground
 
 _ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J"
 """Second screen, no cursor, no wrapping; from its upper left corner, empty."""
@@ -83,7 +83,7 @@ class Screen:
             signal.signal(signal.SIGTSTP, self._note_stop)
         if self._continued:
             self._continued = self._taken = False  # whoever stopped us may have changed it
-        if not self._taken and _foreground():
+        if not self._taken and foreground(1):
             self._enter()
         return self._taken
 
@@ -104,7 +104,7 @@ class Screen:
         if not self._taken:
             return
         self._taken = False
-        if not _foreground():  # it belongs to the shell by now
+        if not foreground(1):  # it belongs to the shell by now
             return
         self._out.write(_LEAVE)
         self._out.settle()
@@ -161,12 +161,4 @@ class Screen:
         body = text.encode(errors="backslashreplace")
         self._out.write(_BEGIN + b"\x1b[H" + body + b"\x1b[0m" + _END)
         self._out.flush()
-        return True
-
-
-def _foreground() -> bool:
-    """Tell whether this process may use the terminal; True where there is no job control."""
-    try:
-        return os.tcgetpgrp(1) == os.getpgrp()
-    except OSError:
         return True

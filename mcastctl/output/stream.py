@@ -168,3 +168,11 @@ def notice(line: str) -> None:
     data = (line + "\n").encode(errors="backslashreplace")
     with suppress(OSError):  # nobody is there to be told
         os.write(2, data)
+
+
+def foreground(descriptor: int) -> bool:
+    """Tell whether this process may use the terminal; True where there is no job control."""
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
+        return True

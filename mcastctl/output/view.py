@@ -29,7 +29,6 @@ _CHECK_EVERY = 64
 """Packets handed over between two looks at the clock."""
 _MOST_KEPT = 200
 _SHOWN = 2
-_KEYS = "q quit  p pause  s sort  r reset  ? help"
 _HELP = (
     ("q", "end the run; its summary and the last table stay on the screen"),
     ("p", "pause: the picture stands still, counting goes on"),
@@ -241,7 +240,10 @@ class View(Sink):
 
     def _foot(self) -> list[Text]:
         state = Text("PAUSED  " if self._paused else "", "bold reverse")
-        state.append(f"{_KEYS}  sorted by {self._page.sorts[self._sort]}", "not bold not reverse")
+        go = "go on" if self._paused else "pause"
+        order = self._page.sorts[self._sort]
+        keys = f"q quit  p {go}  s sort: {order}  r reset  ? help"
+        state.append(keys, "not bold not reverse")
         legend = [] if self._page.legend is None else [self._page.legend]
         return [*(Text(line, "yellow") for line in self._warnings), *legend, state]
 
