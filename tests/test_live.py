@@ -59,7 +59,7 @@ def test_listen(pair: Pair, columns: int) -> None:
         assert "▇" in terminal.text or "█" in terminal.text or columns == 60
         assert max(map(len, terminal.lines)) <= columns
 
-        terminal.press("?")
+        terminal.press("\x1bOQ\x1b[1;2P\x1b[A?")  # F2, Shift-F1 and an arrow are no keys of it
         terminal.wait("^ARRIVALS  a mark an interval")
         terminal.press("?")
         terminal.wait("^SOURCE ")

@@ -5,6 +5,7 @@ Ctrl-Z gives the terminal back and 'fg' takes it again; in the background nothin
 """
 
 import os
+import re
 import select
 import signal
 import termios
@@ -23,6 +24,8 @@ _BEGIN, _END = b"\x1b[?2026h", b"\x1b[?2026l"
 _KEY_FLAGS = termios.ICANON | termios.ECHO
 _LOCAL = 3  # c_lflag of what tcgetattr returns
 _MOST_KEYS = 64
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+"""What arrows and function keys send (ECMA-48 section 5.4, SS3): no key of a view."""
 
 
 def ascii_only(environ: Mapping[str, str]) -> bool:
@@ -148,7 +151,7 @@ class Screen:
             data = b""
         if not data:
             self.keys_from = None  # the terminal is gone
-        return data.decode("ascii", "replace")
+        return _SEQUENCE.sub("", data.decode("ascii", "replace"))
 
     def draw(self, lines: list[str]) -> bool:
         """Draw a frame, a line for each of the terminal's; tell whether there was room for it."""

@@ -158,15 +158,15 @@ class View(Sink):
 
     def _press(self, key: str) -> None:
         self._dirty = True
-        if key in "qQ":
+        if key == "q":
             self._stop()
-        elif key in "pP ":
+        elif key == "p":
             self._paused = not self._paused
-        elif key in "sS":
+        elif key == "s":
             self._sort = (self._sort + 1) % len(self._page.sorts)
-        elif key in "rR":
+        elif key == "r":
             self._page.reset()
-        elif key in "?hH":
+        elif key in "?h":
             self._helping = not self._helping
 
     # --- what comes
