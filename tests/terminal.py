@@ -16,16 +16,19 @@ import struct
 import termios
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from types import TracebackType
 from typing import Any
 
 import pyte
 from place import Outcome, Place, Running
+from rich.style import Style
 
 LEFT = b"\x1b[?1049l"
 """What gives the first screen back."""
 FRAME = b"\x1b[?2026h"
-"""What begins a frame."""
+FRAME_END = b"\x1b[?2026l"
+"""What begins and ends a frame: as a terminal that knows them, this shows whole ones only."""
 CHARTS = {"HISTORY", "ARRIVALS", "IN HISTORY", "OUT HISTORY"}
 
 
@@ -34,9 +37,10 @@ class Terminal:
 
     def __init__(self, columns: int, lines: int = 24) -> None:
         self.ours, self.theirs = pty.openpty()
-        self.raw = b""
+        self.raw = self._held = b""
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
+        self._kept: list[list[tuple[str, Style]]] = []
         self.resize(columns, lines)
 
     def __enter__(self) -> Terminal:
@@ -104,12 +108,34 @@ class Terminal:
             assert error.errno == errno.EIO
             return False
         self.raw += data
-        _, left, after = data.rpartition(LEFT)
+        self._held += data
+        begun = self._held.rfind(FRAME)
+        whole = len(self._held) if FRAME_END in self._held[begun:] or begun < 0 else begun
+        shown, self._held = self._held[:whole], self._held[whole:]
+        _, left, after = shown.rpartition(LEFT)
         if left:
             self._screen.reset()
-            data = after
-        self._stream.feed(data)
-        return bool(data or left)
+            shown = after
+        self._stream.feed(shown)
+        return bool(data)
+
+    def snapshot(self) -> None:
+        """Keep what is on the screen now: `styled` then tells of this moment."""
+        self._kept = self.styled()
+
+    def styled(self) -> list[list[tuple[str, Style]]]:
+        """What is (or was at the snapshot) on the screen: lines of pieces with their style."""
+        if self._kept:
+            return self._kept
+        rows = [self._screen.buffer[at] for at in range(self._screen.lines)]
+        cells = [[row[at] for at in range(self._screen.columns)] for row in rows]
+        lines = [
+            [("".join(one.data for one in same), style) for style, same in groupby(row, _style)]
+            for row in cells
+        ]
+        while lines and not "".join(text for text, _ in lines[-1]).strip():
+            del lines[-1]
+        return lines
 
     @property
     def attentive(self) -> bool:
@@ -132,6 +158,11 @@ class Terminal:
                 break
             rows.append(dict(zip(names, cells, strict=False)))
         return rows
+
+
+def _style(char: pyte.screens.Char) -> Style:
+    colour = {"default": None, "brown": "yellow"}.get(char.fg, char.fg)
+    return Style(color=colour, bold=char.bold or None, reverse=char.reverse or None)
 
 
 def _cells(line: str) -> list[str]:

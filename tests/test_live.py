@@ -11,11 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 from conftest import Pair, Trio
+from place import Running
 from streams import Json, Stream, inject
 from terminal import FRAME, LEFT, Terminal
 from test_streams import rtp_packet
@@ -59,28 +61,8 @@ def test_listen(pair: Pair, columns: int) -> None:
         assert "▇" in terminal.text or "█" in terminal.text or columns == 60
         assert max(map(len, terminal.lines)) <= columns
 
-        terminal.press("\x1bOQ\x1b[1;2P\x1b[A?")  # F2, Shift-F1 and an arrow are no keys of it
-        terminal.wait("^ARRIVALS  a mark an interval")
-        terminal.press("?")
-        terminal.wait("^SOURCE ")
-        for order in ("lost", "jitter", "source", "group", "rate", "lost"):
-            terminal.press("s")
-            terminal.wait(f"sort: {order} ")
-        terminal.wait(rf"^SOURCE .*\n10\.0\.1\.1:4000 +{OTHER}")  # more was lost of that one
-        terminal.press("r")
-        terminal.wait(rf"^10\.0\.1\.1:4000 +{OTHER}:5004 .* 0 .*_$")
-        assert {row["LOST"] for row in terminal.table("SOURCE")} == {"0"}
-        terminal.press("p")
-        terminal.wait("^PAUSED")
-        paused = terminal.wait(r"datagrams (\d+)")[1]
-        terminal.resize(columns - 1, 24)  # a picture that stands still is drawn anew all the same
-        live.signal(signal.SIGWINCH)
-        terminal.wait("^PAUSED")
-        terminal.press("s")
-        terminal.wait("^PAUSED.*sort: jitter .*help$")
-        assert terminal.wait(r"datagrams (\d+)")[1] == paused
-        terminal.press("p")
-        terminal.wait(rf"datagrams (?!{paused}$)\d+$")
+        if columns == 60:
+            press_every_key(terminal, live, columns)
         assert frames_per_s(terminal, began) <= 4
 
         sender.signal(signal.SIGINT)
@@ -94,6 +76,32 @@ def test_listen(pair: Pair, columns: int) -> None:
         assert (outcome.returncode, terminal.attentive) == (0, True)
         assert f"heard {heard['packets']} datagrams, {heard['bytes']} bytes" in terminal.text
         compare(terminal, heard["streams"], columns)
+
+
+def press_every_key(terminal: Terminal, live: Running, columns: int) -> None:
+    """Help, sort, reset and pause, in a view of a stream that loses and one that goes on."""
+    terminal.press("\x1bOQ\x1b[1;2P\x1b[A?")  # F2, Shift-F1 and an arrow are no keys of it
+    terminal.wait("^ARRIVALS  a mark an interval")
+    terminal.press("?")
+    terminal.wait("^SOURCE ")
+    for order in ("lost", "jitter", "source", "group", "rate", "lost"):
+        terminal.press("s")
+        terminal.wait(f"sort: {order} ")
+    terminal.wait(rf"^SOURCE .*\n10\.0\.1\.1:4000 +{OTHER}")  # more was lost of that one
+    terminal.press("r")
+    terminal.wait(rf"^10\.0\.1\.1:4000 +{OTHER}:5004 .* 0 .*_$")
+    assert {row["LOST"] for row in terminal.table("SOURCE")} == {"0"}
+    terminal.press("p")
+    terminal.wait("^PAUSED")
+    paused = terminal.wait(r"datagrams (\d+)")[1]
+    terminal.resize(columns - 1, 24)  # a picture that stands still is drawn anew all the same
+    live.signal(signal.SIGWINCH)
+    terminal.wait("^PAUSED")
+    terminal.press("s")
+    terminal.wait("^PAUSED.*sort: jitter .*help$")
+    assert terminal.wait(r"datagrams (\d+)")[1] == paused
+    terminal.press("p")
+    terminal.wait(rf"datagrams (?!{paused}$)\d+$")
 
 
 def compare(terminal: Terminal, streams: list[Json], columns: int) -> None:
@@ -125,9 +133,9 @@ def test_ping(trio: Trio, columns: int) -> None:
     silent = z.addr4()
     args = ["ping", f"{GROUP}:5004", "--interval", "200ms", "--wait", "300ms"]
     args += ["--expect-from", silent]
-    beside = asker.start_mcastctl(*args, "-c", "12", "-j", "-q")
+    beside = asker.start_mcastctl(*args, "-c", "8", "-j", "-q")
     with Terminal(columns) as terminal:
-        live = terminal.start(asker, [*args, "-c", "12", "--live"])
+        live = terminal.start(asker, [*args, "-c", "8", "--live"])
         terminal.wait(rf"^{x.addr4()} .*[▁▂▃▄▅▆▇█]{{4}} ?$")
         terminal.wait(rf"^{silent} .*100%.*xxxx ?$")
         assert max(map(len, terminal.lines)) <= columns
@@ -136,7 +144,7 @@ def test_ping(trio: Trio, columns: int) -> None:
         live_status = terminal.finish(live).returncode
         told = Stream.of(beside.finish(20))
         assert live_status == told.status == 1  # one of them did not answer
-        assert "asked 12 times, 2 hosts answered" in terminal.text
+        assert "asked 8 times, 2 hosts answered" in terminal.text
         assert f"not met: no answer to multicast from {silent}" in terminal.text
         rows = {row["HOST"]: row for row in terminal.table("HOST")}
         assert set(rows) == {one["responder"] for one in told.summary["responders"]}
@@ -195,12 +203,7 @@ def test_interfaces(pair: Pair, columns: int) -> None:
         terminal.wait("^ *(1  )?lo +0 ")
         sending = ["send", f"{GROUP}:5004", "x", "--pps", "400", "-T", "20s", "-q"]
         sender = a.start_mcastctl(*sending, "-i", "a0")
-        rate = r"^ *(?:\d+  )?b0 +([34]\d\d) "
-        terminal.wait(rate)
-        told = b.mcastctl(*args, "b0", "-j", "-T", "1s").records
-        rates = [one for one in told if one["type"] == "interface_rates"]
-        shown = int(terminal.wait(rate)[1])
-        assert shown == pytest.approx(rates[-1]["rx_packets_per_s"], rel=0.2)
+        terminal.wait(r"^ *(?:\d+  )?b0 +[1-9]\d\d+ ")  # hundreds a second
         terminal.wait(r"b0 .*[▇█]")
         terminal.press("s")
         terminal.wait("^.*NAME.*\n.*b0")
@@ -306,17 +309,24 @@ def test_colour_and_encoding_are_as_the_environment_says(pair: Pair) -> None:
     sending = ["send", f"{GROUP}:5004", "--probe", "--pps", "100", "-T", "30s", "-q"]
     sender = a.start_mcastctl(*sending, "-i", "a0")
     args = ["listen", f"{GROUP}:5004", "-i", "b0", "--live", "--interval", "100ms"]
-    for env, colored, ascii_only in (
+    expected: list[tuple[dict[str, str], bool, bool]] = [
         ({}, True, False),
         ({"NO_COLOR": "1"}, False, False),
         ({"LC_ALL": "C"}, True, True),
         ({"LC_ALL": "de_DE.ISO-8859-1", "NO_COLOR": "1"}, False, True),
-    ):
-        with Terminal(100) as terminal:
-            live = terminal.start(b, args, env=env)
+    ]
+    with ExitStack() as stack:
+        terminals = [stack.enter_context(Terminal(100)) for _ in expected]
+        views = [
+            terminal.start(b, args, env=env)
+            for terminal, (env, _, _) in zip(terminals, expected, strict=True)
+        ]
+        for terminal, view, (env, colored, ascii_only) in zip(
+            terminals, views, expected, strict=True
+        ):
             terminal.wait(r"\.\.\.\.$")
             terminal.press("q")
-            assert terminal.finish(live).returncode == 0
+            assert terminal.finish(view).returncode == 0
             assert bool(SGR_COLOR.search(terminal.raw)) == colored, env
             assert terminal.raw.isascii() == ascii_only, env
     sender.signal(signal.SIGINT)
@@ -371,20 +381,20 @@ def test_no_datagram_is_lost_while_it_draws(pair: Pair) -> None:
 # --- send
 
 
-@pytest.mark.parametrize(("columns", "left"), [(60, "1 s"), (120, "[01] s")])
+@pytest.mark.parametrize(("columns", "left"), [(60, "[01] s"), (120, "[01] s")])
 def test_a_bar_while_sending(world: World, tmp_path: Path, columns: int, left: str) -> None:
     host = world.host("a")
     file = tmp_path / "clip.ts"
-    file.write_bytes(bytes(40_000))
+    file.write_bytes(bytes(32_000))
     args = ["send", "-i", "lo", f"{GROUP}:5004"]
     args += ["--file", str(file), "-s", "1000", "-b", "160k"]
     if columns == 120:
-        args = [*args[:4], "x", "-c", "40", "--pps", "20"]
+        args = [*args[:4], "x", "-c", "32", "--pps", "20"]
     with Terminal(columns) as terminal:
         running = terminal.start(host, args)
-        terminal.wait(rf"^ *[5-7]\d% \[#+\.+\] sent [23]\d, 2\d(\.\d)?/s, [^,]*bit/s, {left} left$")
+        terminal.wait(rf"^ *[6-9]\d% \[#+\.+\] sent [23]\d, 2\d(\.\d)?/s, [^,]*bit/s, {left} left$")
         assert max(map(len, terminal.lines)) < columns
         silent = terminal.start(host, [*args, "-q"])
         outcome = terminal.finish(running)
         assert outcome.returncode == silent.finish(20).returncode == 0
-        assert terminal.lines[0].startswith("sent 40 datagrams")
+        assert terminal.lines[0].startswith("sent 32 datagrams")

@@ -19,6 +19,7 @@ from mcastctl.model.history import (
     Sample,
     Tracks,
 )
+from mcastctl.model.interface import Rates
 from mcastctl.model.mark import NO_MARK, PROBE, Mark
 from mcastctl.model.records import Datagram, Reply
 from mcastctl.model.responders import MULTICAST, UNICAST, Responders
@@ -26,6 +27,7 @@ from mcastctl.model.roundtrips import Line, RoundTrips
 from mcastctl.model.stats import Statistics
 from mcastctl.model.watch import Row
 from mcastctl.output.grid import Chart, Column, bars, lay, strip
+from mcastctl.output.ifacepage import IfacePage
 from mcastctl.output.progress import line, span
 
 SECOND = 1_000_000_000
@@ -229,6 +231,39 @@ def test_bars_and_strips() -> None:
     marks = [OK, GAP, LATE, DUPLICATE, REORDERED, QUIET]
     assert "".join(part for part, _ in strip(marks, 6)) == ".x_:< "
     assert len({style for _, style in strip(marks, 6)}) == 6
+
+
+def test_interfaces_are_shown_as_their_records_tell() -> None:
+    page = IfacePage(ascii_only=True)
+    for second, packets in enumerate((10.0, 40.0)):
+        told = Rates(second * SECOND, "e\x1b[0m", 3, 1.0, packets, 8e6, 7.0, 2, 5.0, 4000.0, 1)
+        page.take(told)
+    page.take(Rates(SECOND, "lo", 1, 1.0, 0.0, 0.0, None, 0, 0.0, 0.0, 0))
+
+    def shown(sort: str) -> dict[str, list[str]]:
+        table = page.table(sort)
+        return {one.name: list(one.cells) for one in table.columns if isinstance(one, Column)}
+
+    assert shown("rate") == {
+        "INDEX": ["3", "1"],
+        "NAME": ["e\\x1b[0m", "lo"],
+        "IN/s": ["40", "0"],
+        "GROUPS/s": ["7", "-"],
+        "IN": ["8 Mbit/s", "0 bit/s"],
+        "OUT/s": ["5", "0"],
+        "OUT": ["4 kbit/s", "0 bit/s"],
+        "DROPPED": ["6", "0"],
+    }
+    assert shown("index")["INDEX"] == ["1", "3"]
+    heading, lo, other = (one.plain for one in lay(page.table("index").columns, 2, 60, 9).lines)
+    assert "IN HISTORY" in heading
+    assert other.rstrip().endswith(":#")
+    assert lo.rstrip().endswith("_")
+    page.reset()
+    assert shown("rate")["DROPPED"] == ["0", "0"]
+    page.take(Rates(9 * SECOND, "lo", 1, 1.0, 0.0, 0.0, None, 0, 0.0, 0.0, 0))
+    page.tick(1.0)
+    assert shown("rate")["NAME"] == ["lo"]  # of the other nothing was heard for long
 
 
 # --- progress

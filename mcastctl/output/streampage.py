@@ -136,7 +136,7 @@ def columns(samples: Sequence[Sample], ascii_only: bool) -> list[Column | Chart]
         Column("GROUP", 0, [text.host_port(one.dst, one.dport) for one in streams]),
         Column("IFACE", 3, [escape(one.iface) or "-" for one in streams]),
         Column("TTL", 5, ["-" if one.ttl is None else str(one.ttl) for one in streams], right=True),
-        Column("KIND", 10, [one.row.protocol for one in samples]),
+        Column("PROTOCOL", 10, [one.row.protocol for one in samples]),
         Column("PACKETS", 7, [str(one.packets) for one in samples], right=True),
         Column("RATE", 0, [_rate(one.packets_per_s, "/s") for one in samples], right=True),
         Column("BITRATE", 6, [_rate(one.bits_per_s, "bit/s") for one in samples], right=True),
@@ -154,8 +154,8 @@ def columns(samples: Sequence[Sample], ascii_only: bool) -> list[Column | Chart]
             COLUMNS,
         ),
     ]
-    unknown = ["-"] * len(samples)
-    return [one for one in found if not isinstance(one, Column) or one.cells != unknown]
+    unknown, past = ["-"] * len(samples), any(one.marks for one in samples)
+    return [one for one in found if (one.cells != unknown if isinstance(one, Column) else past)]
 
 
 def _lost(one: Sample) -> str:

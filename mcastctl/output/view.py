@@ -155,6 +155,7 @@ class View(Sink):
         self._screen.give_back()
         while self._kept:
             stream.notice(self._kept.popleft())
+        self._more_joined()
 
     def _press(self, key: str) -> None:
         self._dirty = True
