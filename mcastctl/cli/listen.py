@@ -72,7 +72,8 @@ def command(**given: Any) -> int:
         raise ValueRangeError("--interval: 0 would report without end", hint="write 500ms or 1s")
     expectation = _expectation(given)
     name = options.output_format(given["output"], given["as_json"], ("dots=",))
-    sink = None if views.wanted(given, name) else run.open_sink(given, "dots=")[1]
+    live = views.wanted(given, name)
+    sink = None if live else run.open_sink(given, "dots=")[1]
     children = _children(given["exec_command"], name)
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)
@@ -90,12 +91,11 @@ def command(**given: Any) -> int:
         timeout_s=given["timeout"],
         idle_s=given["idle"],
     )
-
     status = run.stream(
         "listen",
         [format_endpoint(one) for one in endpoints],
         sink or views.listening(given, listening),
-        lambda loop: listening.records(loop, limits, views.interval_s(given)),
+        lambda loop: listening.records(loop, limits, views.interval_s(given, live)),
         lambda: _outcome(listening, limits, expectation),
     )
     listening.close()
@@ -104,8 +104,7 @@ def command(**given: Any) -> int:
 
 def _children(command: str | None, name: str) -> "Children | None":
     """Return what --exec runs; its output joins ours where that is text."""
-    argv = options.exec_argv(command)
-    if argv is None:
+    if (argv := options.exec_argv(command)) is None:
         return None
     from mcastctl.net.children import Children
 

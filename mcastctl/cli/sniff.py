@@ -80,8 +80,6 @@ def command(**given: Any) -> int:
     )
 
 
-
-
 def _outcome(taken: "Reading", limits: Limits, writer: "Writer | None") -> run.Outcome:
     few = limits.count is not None and limits.taken < limits.count
     status = NO if few else YES

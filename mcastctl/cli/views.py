@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mcastctl.cli import options
 from mcastctl.model.errors import ValueRangeError
 
 if TYPE_CHECKING:
@@ -33,15 +34,15 @@ def wanted(given: Mapping[str, Any], name: str) -> bool:
     """Tell whether to follow the run instead of printing it; refuse what cannot go together."""
     if not given["live"]:
         return False
-    if name != "text" or given["detail"]:
-        other = f"-o {name}" if name != "text" else f"-{given['detail']}"
+    lines = name != "text" or given.get("exec_command") is not None
+    if lines and not options.typed("live"):
+        return False  # a setting for every run, and this one is for a program
+    if lines:
+        other = "--exec" if name == "text" else options.spelled_format(given, name)
         raise ValueRangeError(
             f"--live and {other} cannot go together", hint="a table is drawn, or lines are printed"
         )
-    if given.get("exec_command") is not None:
-        raise ValueRangeError(
-            "--live and --exec cannot go together", hint="what CMD prints would spoil the picture"
-        )
+    options.refuse_dumps(given, "--live")
     refuse_haste(given["interval"])
     return not given["quiet"]
 
@@ -86,13 +87,12 @@ def listening(given: Mapping[str, Any], heard: "Listening") -> "Sink":
     return streams(given, rows, counts, lambda fields: summaries.summary(fields, listed=False))
 
 
-def interval_s(given: Mapping[str, Any]) -> float | None:
-    """Return how often a run reports: as asked, or as the lines of --live take it."""
-    follows = given["live"] and not given["quiet"]
-    if follows and drawn(given):
-        return None  # the view looks itself
+def interval_s(given: Mapping[str, Any], live: bool) -> float | None:
+    """Return how often a run reports: as asked; never to a view, which looks itself."""
+    if live and drawn(given):
+        return None
     asked: float | None = given["interval"]
-    return PERIOD_S if follows and asked is None else asked
+    return PERIOD_S if live and asked is None else asked
 
 
 def streams(
