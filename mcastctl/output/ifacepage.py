@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mcastctl.model.history import COLUMNS
@@ -79,10 +79,10 @@ class IfacePage:
             one.rx.clear()
             one.tx.clear()
 
-    def facts(self) -> str:
+    def facts(self) -> Sequence[str]:
         """Return time and number."""
         number = summaries.counted(len(self._known), "interface")
-        return f"{time.monotonic() - self._started_s:.0f} s, {number}"
+        return f"{time.monotonic() - self._started_s:.0f} s", number
 
     def table(self, sort: str) -> Table:
         """Return the interfaces as they are now."""

@@ -58,11 +58,12 @@ class PingPage:
         """Count from zero."""
         self._trips.reset(self._responders, self._rounds())
 
-    def facts(self) -> str:
+    def facts(self) -> Sequence[str]:
         """Return time, requests and hosts."""
         hosts = summaries.counted(len(self._responders.by_address), "host")
         asked = summaries.counted(self._rounds(), "time")
-        return f"{time.monotonic() - self._started_s:.0f} s, asked {asked}, {hosts}"
+        elapsed_s = time.monotonic() - self._started_s
+        return f"{elapsed_s:.0f} s", f"asked {asked}", hosts, "times in ms"
 
     def table(self, sort: str) -> Table:
         """Return the responders as they are now."""

@@ -24,12 +24,11 @@ _LEGEND = {
 }
 _ABOUT = (
     "nothing yet",
-    "ARRIVALS  a mark an interval, the newest at the right, the worst that happened in it:",
-    "          . all is well   x something is missing   : something came again",
-    "          < something was overtaken   _ nothing came although it was due",
-    "HISTORY   datagrams a second in each interval, from 0 to the most of those shown",
-    "RATE      of the last interval; at the end of the whole run, as everything else",
-    "LOST      known of probes, RTP and MPEG-TS (there: transport packets); else '-'",
+    "ARRIVALS  the worst of each interval, the newest at the right: datagrams lost, heard again, "
+    "overtaken by their successor, or none although one was due",
+    "HISTORY   datagrams a second in each interval, from 0 to the most shown",
+    "RATE      of the last interval; at the end of the whole run",
+    "LOST      of probes, RTP and MPEG-TS (there transport packets); '-': nobody can know",
 )
 _SORTS: dict[str, Callable[[Sample], Any]] = {
     "rate": lambda one: -float(f"{one.packets_per_s:.1g}"),  # coarse: or rows change all the time
@@ -96,12 +95,13 @@ class StreamPage:
         self._tracks.reset()
         self._samples = []
 
-    def facts(self) -> str:
+    def facts(self) -> Sequence[str]:
         """Return time, number of streams and the counts of the whole run."""
-        told = [f"{time.monotonic() - self._started_s:.0f} s"]
-        told.append(counted(len(self._samples) + self._tracks.untracked, "stream"))
-        told += [f"{name} {value}" for name, value in self._counts().items()]
-        return ", ".join(told)
+        return (
+            f"{time.monotonic() - self._started_s:.0f} s",
+            counted(len(self._samples) + self._tracks.untracked, "stream"),
+            *(f"{name} {value}" for name, value in self._counts().items()),
+        )
 
     def table(self, sort: str) -> Table:
         """Return the streams as the last interval left them."""

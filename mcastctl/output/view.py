@@ -8,6 +8,7 @@ import io
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
@@ -30,10 +31,10 @@ _CHECK_EVERY = 64
 _MOST_KEPT = 200
 _SHOWN = 2
 _HELP = (
-    ("q", "end the run; its summary and the last table stay on the screen"),
+    ("q", "quit; the summary and the last table stay on the screen"),
     ("p", "pause: the picture stands still, counting goes on"),
     ("s", "sort by the next column"),
-    ("r", "count from zero and forget the past; the summary still has the whole run"),
+    ("r", "count from zero; the summary still has the whole run"),
     ("?", "this page, and back"),
 )
 
@@ -74,8 +75,8 @@ class Page(Protocol):
     def reset(self) -> None:
         """Count from zero."""
 
-    def facts(self) -> str:
-        """Return the line above the table."""
+    def facts(self) -> Sequence[str]:
+        """Return what stands above the table, the most important first."""
 
     def table(self, sort: str) -> Table:
         """Return what the last look saw; a pure function of it."""
@@ -104,7 +105,7 @@ class View(Sink):
         self._drawn_ns = self._ticked_ns = self._started_ns = time.monotonic_ns()
         self._stop: Callable[[], None] = lambda: None
         self._table = page.table(page.sorts[0])
-        self._facts = ""
+        self._facts: Sequence[str] = ()
 
     @property
     def shows_data(self) -> bool:
@@ -182,8 +183,10 @@ class View(Sink):
             case Reply() | Rates():
                 self._page.take(record)
                 self._dirty = True
-            case Start() | Notice(code="capturing"):
-                self._title = text.start(record) if isinstance(record, Start) else record.text
+            case Start():
+                self._title = text.start(record)
+            case Notice(code="capturing"):
+                self._title = escape(record.text)
             case _:
                 super().write(record)
 
@@ -220,10 +223,10 @@ class View(Sink):
             self._facts = self._page.facts()
             self._table = self._page.table(self._page.sorts[self._sort])
         width, height = self._screen.size()
-        head = [Text(escape(self._title), "bold"), Text(self._facts), Text("")]
+        head = [Text(self._title, "bold"), Text(_fitting(self._facts, width)), Text("")]
         foot = self._foot()
         room = height - len(head) - len(foot)
-        body = self._help() if self._helping else self._rows(width, room)
+        body = (self._help(width) if self._helping else self._rows(width, room))[: max(room, 0)]
         filling = [Text("")] * (room - len(body))
         return self._drawn([*head, *body, *filling, *foot][:height], width)
 
@@ -235,9 +238,9 @@ class View(Sink):
         more = grid.left_out + table.more
         return [*grid.lines, Text(f"and {more} more" if more else "", "dim")]
 
-    def _help(self) -> list[Text]:
-        keys = [Text(f"{key}  {meaning}") for key, meaning in _HELP]
-        return [*keys, Text(""), *map(Text, self._page.about[1:])]
+    def _help(self, width: int) -> list[Text]:
+        lines = [f"{key}  {meaning}" for key, meaning in _HELP] + ["", *self._page.about[1:]]
+        return [Text(part) for line in lines for part in _wrapped(line, width)]
 
     def _foot(self) -> list[Text]:
         state = Text("PAUSED  " if self._paused else "", "bold reverse")
@@ -265,3 +268,21 @@ class View(Sink):
             for line in lines:
                 console.print(line, no_wrap=True, overflow="crop", end="\n")
         return captured.get().split("\n")[: len(lines)]
+
+
+def _fitting(facts: Sequence[str], width: int) -> str:
+    """Return as many facts as fit whole: half a number is another number."""
+    line = ""
+    for fact in facts:
+        longer = f"{line}, {fact}" if line else fact
+        if len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return 'WORD  explanation' in lines of at most `width`, the explanation in a column."""
+    word, gap, explained = line.partition("  ")
+    indent = len(word + gap) + len(explained) - len(explained.lstrip())
+    return wrap(line, width, subsequent_indent=" " * indent) or [""]
