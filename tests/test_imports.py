@@ -35,6 +35,7 @@ RUNS = [
     (["send", "-i", "lo", GROUP, "hello"], {0}),
     (["listen", "-i", "lo", GROUP, "-T", "0.2s"], {1}),
     (["listen", "-i", "lo", GROUP, "-T", "0.2s", "-j"], {1}),
+    (["listen", "-i", "lo", GROUP, "-T", "0.2s", "--live"], {1}),  # nothing to draw on
     (["echo", "-i", "lo", GROUP, "-T", "0.2s"], {0, 1}),
     (["sniff", "-i", "lo", "-T", "0.2s", "--rcvbuf", "1MiB"], {1}),
     (["sniff", "-i", "lo", "-T", "0.2s", "--rcvbuf", "1MiB", "-j"], {1}),

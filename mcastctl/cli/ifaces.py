@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mcastctl.cli.run import Outcome
     from mcastctl.host.watching import Rating
 
-SHORTEST_S = 0.1
-
 EXAMPLES = """
 mcastctl ifaces                                  index, state, addresses, IGMP and MLD
 mcastctl ifaces -v                               and the groups joined on each
@@ -57,18 +55,19 @@ def command(**given: Any) -> int:
 
 def _live(given: dict[str, Any], name: str) -> int:
     """Print rates, look after look."""
-    from mcastctl.cli import run
+    from mcastctl.cli import run, views
     from mcastctl.host import watching as watches
     from mcastctl.output import watching
 
     interval_s = 1.0 if given["interval"] is None else given["interval"]
-    if name == "index" or interval_s < SHORTEST_S:
-        raise ValueRangeError(
-            f"--live does not go with {'-o index' if name == 'index' else 'so short an interval'}",
-            hint=f"write --live --interval 1s (at least {SHORTEST_S} s)",
-        )
+    if name == "index":
+        raise ValueRangeError("--live does not go with -o index", hint="keep one of them")
+    views.refuse_haste(interval_s)
     watch = watches.Rating(given["names"], interval_s, given["timeout"])
-    sink = watching.open_sink(name, watching.Rates(), given)
+    if name == "text" and views.drawn(given):
+        sink = views.interfaces(given)
+    else:
+        sink = watching.open_sink(name, watching.Rates(), given)
     return run.stream("ifaces", list(given["names"]), sink, watch.records, lambda: _outcome(watch))
 
 

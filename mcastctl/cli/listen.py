@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import contradictions, options, run
+from mcastctl.cli import contradictions, options, run, views
 from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, VerdictError
@@ -23,6 +23,7 @@ mcastctl listen 239.1.1.1:5004                          join, print each datagra
 mcastctl listen 192.0.2.9@232.1.1.1:5004 -i eth0        only from that source (SSM)
 mcastctl listen '[ff02::123%eth0]:7645' 224.0.0.123:7645
 mcastctl listen rtp://239.1.1.1:5004 -q --interval 1s   loss, reordering, jitter
+mcastctl listen 239.1.1.0/28:5004 --live                sixteen groups in a table
 mcastctl listen 239.1.1.1:5004 -o raw | mpv -           feed a player
 mcastctl listen 239.1.1.1:5004 -c 1 -T 5s -q && echo alive
 mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
@@ -43,6 +44,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 @options.limits
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")
 @click.option("--interval", type=p.TIME, help="Report what was heard this often.")
+@views.option
 @click.option("--expect", type=p.COUNT, help="At least N datagrams must come.")
 @click.option("--expect-none", is_flag=True, help="Nothing may come.")
 @click.option("--expect-from", type=p.ADDRESS, multiple=True, help="This sender must be heard.")
@@ -69,7 +71,9 @@ def command(**given: Any) -> int:
     )
     contradictions.listening(given, endpoints)
     expectation = _expectation(given)
-    name, sink = run.open_sink(given, "dots=")
+    name = options.output_format(given["output"], given["as_json"], ("dots=",))
+    live = views.wanted(given, name)
+    sink = None if live else run.open_sink(given, "dots=")[1]
     children = _children(given["exec_command"], name)
     interfaces = [nic.find(one) for one in given["iface"]]
     wanted = receiver.subscriptions(endpoints, interfaces)
@@ -79,7 +83,7 @@ def command(**given: Any) -> int:
         given["rcvbuf"],
         children,
         advice=_advice(given, wanted),
-        shown=sink.shows_data,
+        shown=sink is not None and sink.shows_data,
     )
     limits = Limits(
         time.monotonic_ns(),
@@ -87,12 +91,11 @@ def command(**given: Any) -> int:
         timeout_s=given["timeout"],
         idle_s=given["idle"],
     )
-
     status = run.stream(
         "listen",
         [format_endpoint(one) for one in endpoints],
-        sink,
-        lambda loop: listening.records(loop, limits, given["interval"]),
+        sink or views.listening(given, listening),
+        lambda loop: listening.records(loop, limits, views.interval_s(given, live)),
         lambda: _outcome(listening, limits, expectation),
     )
     listening.close()
@@ -101,8 +104,7 @@ def command(**given: Any) -> int:
 
 def _children(command: str | None, name: str) -> "Children | None":
     """Return what --exec runs; its output joins ours where that is text."""
-    argv = options.exec_argv(command)
-    if argv is None:
+    if (argv := options.exec_argv(command)) is None:
         return None
     from mcastctl.net.children import Children
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcastctl.capture import privilege
 from mcastctl.capture.live import Live, Wanted, open_live
 from mcastctl.capture.ring import LEAST, MOST
-from mcastctl.cli import options, refusals, run, sniff
+from mcastctl.cli import options, packets, refusals, run
 from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record
@@ -54,10 +54,14 @@ def capture(given: dict[str, Any]) -> int:
     changed = privilege.lower(who)
     live = open_live(what)
     privilege.surrender(who)
-    explainer = sniff.explain(given, name)  # only now is anything loaded that looks into frames
+    explainer = packets.explain(given, name)  # only now is anything loaded that looks into frames
     limits = run.limits(given)
     each = name != "text" or given["streams"] or given["control"]
-    sink = sniff.open_sink(name, given, explainer, limits)
+
+    def counts() -> dict[str, int]:
+        return {"dropped here": live.drops(), "packets": limits.taken}
+
+    sink = packets.open_sink(name, given, explainer, counts, limits)
     started_ns = time.monotonic_ns()
 
     def everything(loop: "Loop") -> Iterator[Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import contradictions, options, run
+from mcastctl.cli import contradictions, options, run, views
 from mcastctl.cli import params as p
 from mcastctl.model import probe
 from mcastctl.model.endpoint import format_endpoint
@@ -19,6 +19,7 @@ EXAMPLES = """
 mcastctl ping 239.1.1.1:5004                      who runs 'mcastctl echo' there?
 mcastctl ping '[ff02::123%eth0]:7645' -c 3
 mcastctl ping 239.1.1.1:5004 -c 5 -t 8 --expect-from 192.0.2.7
+mcastctl ping 239.1.1.1:5004 --live               each host with its past round trips
 mcastctl ping 239.1.1.1:5004 -c 1 -j | jq -r 'select(.type=="reply") | .responder'
 """
 
@@ -41,6 +42,7 @@ mcastctl ping 239.1.1.1:5004 -c 1 -j | jq -r 'select(.type=="reply") | .responde
     default=64,
     help="Bytes a request (64).",
 )
+@views.option
 @click.option("--expect-from", type=p.ADDRESS, multiple=True, help="This host must answer.")
 @options.egress
 @options.iface("Interface to ask by; repeat for several.")
@@ -56,7 +58,9 @@ def command(**given: Any) -> int:
     contradictions.heard_from(given["expect_from"], [endpoint])
     if given["interval"] < MIN_INTERVAL_S:
         raise ValueRangeError("--interval: that would be a flood", hint="write 1ms or more")
-    _, sink = run.open_sink(given)
+    name = options.output_format(given["output"], given["as_json"])
+    live = views.wanted(given, name) and views.drawn(given)
+    sink = None if live else run.open_sink(given)[1]
     source, source_port = given["bind"]
     way = sender.Egress(
         given["ttl"], not given["no_loop"], given["dscp"], source, source_port, UNICAST_TTL
@@ -84,7 +88,7 @@ def command(**given: Any) -> int:
     status = run.stream(
         "ping",
         [format_endpoint(endpoint)],
-        sink,
+        sink or views.responders(given, pinging),
         lambda loop: pinging.records(loop, limits),
         outcome,
     )

@@ -11,12 +11,13 @@ from mcastctl.cli import options
 from mcastctl.model.errors import COULD_NOT_ASK, McastError, SocketError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record, Report, Start
-from mcastctl.net.loop import Loop
+from mcastctl.net.loop import QUIT, Loop
 from mcastctl.output import sinks
 from mcastctl.output.sinks import Sink
 from mcastctl.output.stream import OutputError
 
 if TYPE_CHECKING:
+    from mcastctl.model.aside import Aside
     from mcastctl.model.run import Run
 
 _SIGPIPE = 13
@@ -51,18 +52,24 @@ def stream(
     sink: Sink,
     records: Callable[[Loop], Iterator["Record | Run"]],
     outcome: Callable[[], Outcome],
+    *,
+    aside: "Aside | None" = None,
 ) -> int:
     """Print what `records` yields between start and summary; return the exit status.
 
-    `outcome` is asked when nothing more comes, whatever ended it: limits, a signal, a reader
-    that went away, a full disk. A signal's status is 128 and its number.
+    `aside` has its turns meanwhile; without one, what the sink brings. `outcome` is asked when
+    nothing more comes, whatever ended it: limits, a signal, a reader that went away, a full
+    disk. A signal's status is 128 and its number.
     """
     failed: McastError | None = None
     broken = False
-    with Loop(before_wait=sink.flush) as loop:
+    aside = aside or sink.aside
+    with Loop(before_wait=sink.flush, aside=aside) as loop:
         try:
             sink.write(Start(time.time_ns(), __version__, command, endpoints))
             for record in records(loop):
+                if aside is not None:
+                    aside.clear()
                 sink.write(record)
             sink.flush()
         except BrokenPipeError:
@@ -70,7 +77,11 @@ def stream(
         except McastError as error:
             failed = explained(error)
         reason, fields, status, unanswerable = outcome()
-        if loop.stopped_by is not None:
+        if aside is not None:
+            aside.clear()
+        if loop.stopped_by == QUIT:
+            reason = "quit"  # the question has its answer as far as that came
+        if loop.stopped_by:
             reason, status = "signal", 128 + loop.stopped_by
         elif unanswerable is not None and failed is None:
             sink.write(_error(unanswerable))

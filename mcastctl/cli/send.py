@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import contradictions, options, run
+from mcastctl.cli import contradictions, options, run, views
 from mcastctl.cli import params as p
 from mcastctl.model.address import is_multicast
 from mcastctl.model.endpoint import Endpoint, format_endpoint
@@ -84,6 +84,7 @@ def command(**given: Any) -> int:
         sink,
         lambda loop: sending.run(loop, deadline, wait * 1e9),
         outcome,
+        aside=views.progress(given, sending, deadline),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import options, refusals, run
+from mcastctl.cli import options, packets, refusals, run
 from mcastctl.cli import params as p
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, McastError
 from mcastctl.model.limits import Limits
@@ -14,8 +14,6 @@ from mcastctl.model.limits import Limits
 if TYPE_CHECKING:
     from mcastctl.capture.reading import Reading
     from mcastctl.capture.writer import Writer
-    from mcastctl.decode.explain import Explainer
-    from mcastctl.output.sinks import Sink
 
 EXAMPLES = """
 mcastctl sniff -i eth0                              multicast, IGMP, MLD, PIM; no broadcast
@@ -63,7 +61,7 @@ def command(**given: Any) -> int:
 
     name = options.snapshot_format(given["output"], given["as_json"])
     refusals.check(given, name)
-    explainer = explain(given, name)
+    explainer = packets.explain(given, name)
     limits = run.limits(given)
     words = " ".join(given["expression"])
     keep = reading.Filter(words) if words else None
@@ -76,47 +74,10 @@ def command(**given: Any) -> int:
     return run.stream(
         "sniff",
         [words] if words else [],
-        open_sink(name, given, explainer),
+        packets.open_sink(name, given, explainer, lambda: {"packets": limits.taken}),
         lambda loop: source(run.readable(loop, limits)),
         lambda: _outcome(taken, limits, writer),
     )
-
-
-def explain(given: dict[str, Any], name: str) -> "Explainer":
-    """Return what turns frames into records; this loads the decoders."""
-    from mcastctl.decode.explain import Explainer
-    from mcastctl.decode.packet import Decoder
-    from mcastctl.model.control import Commentary
-    from mcastctl.model.watch import Watch
-
-    watched = given["streams"] or name != "text"
-    return Explainer(
-        Decoder(deep=given["verbose"] > 1),
-        Watch() if watched else None,
-        Commentary() if given["control"] else None,
-    )
-
-
-def open_sink(
-    name: str, given: dict[str, Any], explainer: "Explainer", live: Limits | None = None
-) -> "Sink":
-    """Return what prints packets; with the limits of a live capture also blocks of a ring."""
-    from mcastctl.decode.protocols import is_plain
-    from mcastctl.output import packets, streams
-
-    quiet, verbose = given["quiet"], given["verbose"]
-    if name != "text":
-        return packets.PacketJson(quiet=max(quiet, given["streams"]))
-    if given["streams"] and explainer.watch is not None:
-        return streams.StreamTable(explainer.watch.rows, quiet=quiet, verbose=verbose)
-    if given["control"]:
-        return streams.Comments(quiet=quiet, verbose=verbose)
-    look = packets.Look(given["detail"] or "", given["link"], verbose)
-    if live is not None:
-        from mcastctl.output.live import LiveText
-
-        return LiveText(explainer, is_plain, look, live, quiet=quiet)
-    return packets.PacketText(explainer.decoder.decode, is_plain, look, quiet=quiet)
 
 
 def _outcome(taken: "Reading", limits: Limits, writer: "Writer | None") -> run.Outcome:

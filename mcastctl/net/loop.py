@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal
+
+    from mcastctl.model.aside import Aside
 else:
     import _signal as signal  # see `cli`
 
@@ -22,6 +24,8 @@ _STOPPING = tuple(
 )
 
 
+QUIT = 0
+"""What `stopped_by` is when a key asked to stop: no signal has this number."""
 _SOON_NS = 20_000_000
 _LONGEST_MS = 60_000
 """Longest single wait; poll(2) takes an int, and callers wait again until their time is up."""
@@ -30,7 +34,8 @@ _LONGEST_MS = 60_000
 class Loop:
     """A poll set with deadlines on the monotonic clock; use as a context manager.
 
-    `stopped_by` is the number of the signal that asked to stop, None so far. `before_wait` is
+    `stopped_by` is the number of the signal that asked to stop (QUIT for a key), None so far.
+    `aside` has its turns while this waits, and is left whatever ends the run. `before_wait` is
     called whenever the run has caught up: the moment to write out what was gathered; True asks
     for another call soon. For
     `spin_ns` after something was ready it looks again and again before it blocks, because waking
@@ -39,13 +44,19 @@ class Loop:
     """
 
     def __init__(
-        self, before_wait: Callable[[], bool] | None = None, *, handle_signals: bool = True
+        self,
+        before_wait: Callable[[], bool] | None = None,
+        *,
+        handle_signals: bool = True,
+        aside: "Aside | None" = None,
     ) -> None:
         self.stopped_by: int | None = None
         self.spin_ns = 0
         self._spin_until_ns = 0
         self._before_wait = before_wait or (lambda: False)
         self._signals = _STOPPING if handle_signals else ()
+        self._aside = aside
+        self._aside_reads: int | None = None
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
         self._previous: dict[int, object] = {}
@@ -63,6 +74,11 @@ class Loop:
             ):
                 continue
             self._previous[number] = signal.signal(number, self._note)
+        if self._aside is not None:
+            self._aside.enter(self._quit)
+            self._aside_reads = self._aside.descriptor
+            if self._aside_reads is not None:
+                self.watch(self._aside_reads)
         return self
 
     def __exit__(
@@ -71,6 +87,8 @@ class Loop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._aside is not None:
+            self._aside.leave()
         signal.set_wakeup_fd(-1)
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
@@ -80,7 +98,18 @@ class Loop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is None:
             self.stopped_by = number
-        signal.signal(number, signal.SIG_DFL)  # the second time it ends at once
+        # The second time it ends at once.
+        signal.signal(number, signal.SIG_DFL if self._aside is None else self._end_at_once)
+
+    def _end_at_once(self, number: int, frame: FrameType | None) -> None:
+        if self._aside is not None:
+            self._aside.leave()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _quit(self) -> None:
+        if self.stopped_by is None:
+            self.stopped_by = QUIT
 
     def wake_on(self, number: int) -> None:
         """Let a signal end the wait without asking to stop."""
@@ -99,6 +128,8 @@ class Loop:
 
         Returns the ready descriptors; empty on a signal or at the deadline.
         """
+        if self._aside is not None and self.stopped_by is None:
+            until_ns = self._aside_turn(self._aside, until_ns)
         if self.stopped_by is not None:
             return []
         ready = self._poll.poll(0)
@@ -111,11 +142,27 @@ class Loop:
         for descriptor, _events in ready:
             if descriptor == self._wake_read:
                 self._drain()
+            elif descriptor == self._aside_reads:
+                self._aside_input()
             else:
                 descriptors.append(descriptor)
         if descriptors and self.spin_ns:
             self._spin_until_ns = time.monotonic_ns() + self.spin_ns
         return descriptors
+
+    def _aside_turn(self, aside: "Aside", until_ns: float | None) -> float:
+        """Give what runs beside its turn if it is due; return how long to wait at the most."""
+        if time.monotonic_ns() >= aside.next_ns():
+            aside.turn()
+        next_ns = aside.next_ns()
+        return next_ns if until_ns is None else min(until_ns, next_ns)
+
+    def _aside_input(self) -> None:
+        if self._aside is not None and self._aside_reads is not None:
+            self._aside.turn()
+            if self._aside.descriptor is None:
+                self.unwatch(self._aside_reads)
+                self._aside_reads = None
 
     def _spin(self) -> list[tuple[int, int]]:
         while time.monotonic_ns() < self._spin_until_ns:

@@ -1,13 +1,15 @@
 """What to send: data said once or many times, numbered probes, a file, standard input.
 
-Every kind has the same six: `take(now_ns)` returns one payload per target, None when it has
+Every kind has the same seven: `take(now_ns)` returns one payload per target, None when it has
 none now; while `hungry`, wait for `descriptor` and `fill()`; `ended` tells that nothing will
-ever come again, `counted` that a number of rounds was asked for; after the last one replies
-are heard for `linger_s`. What is made here (`Repeated`, `Probes`) also comes in bursts: `claim`
-takes rounds, `slots` gives a buffer for them.
+ever come again, `counted` that a number of rounds was asked for, `extent` how much of how much
+was taken, None where nobody knows; after the last one replies are heard for `linger_s`. What is
+made here (`Repeated`, `Probes`) also comes in bursts: `claim` takes rounds, `slots` gives a
+buffer for them.
 """
 
 import os
+import stat
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,7 @@ class Repeated:
         self._round = [payload] * targets
         self.size = len(payload)
         self.counted = count is not None
+        self._count = count
         self.left = count
         self.ended = count == 0
 
@@ -44,6 +47,11 @@ class Repeated:
         """Return the bytes once more."""
         self.claim(1)
         return self._round
+
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Rounds taken of those asked for."""
+        return _part(self.left, self._count)
 
     def slots(self, places: list[int], rounds: int) -> "Slots":
         """Return a buffer for rounds to the targets at these places."""
@@ -72,6 +80,7 @@ class Probes:
         self.size = size
         self._filling = probe.filling(size - probe.MIN_SIZE)
         self.counted = count is not None
+        self._count = count
         self.left = count
         self._ttl = ttl
         self._seq = 0
@@ -87,6 +96,11 @@ class Probes:
             probe.encode(probe.Probe(probe.DATA, self._ttl, 0, stream, seq, now_ns)) + self._filling
             for stream in self._streams
         ]
+
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Rounds taken of those asked for."""
+        return _part(self.left, self._count)
 
     def slots(self, places: list[int], rounds: int) -> "ProbeSlots":
         """Return a buffer for rounds to the targets at these places."""
@@ -130,8 +144,10 @@ class Chunks:
         self._size = size
         self._targets = targets
         self.counted = count is not None
-        self._left = count
+        self._count = self._left = count
         self._whole = whole
+        self._taken = 0
+        self._file_size = _file_size(descriptor) if whole else 0
         self.linger_s = 0.0 if whole else LINGER_S
         self._held = b""
         self._at_end = False
@@ -147,6 +163,15 @@ class Chunks:
         """Whether everything was taken."""
         return self._left == 0 or (self._at_end and not self._held and self._ready is None)
 
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Rounds taken of those asked for, or bytes of the file, whichever ends first."""
+        rounds = _part(self._left, self._count) if self._whole else None
+        if not self._file_size:
+            return rounds
+        whole = (min(self._taken, self._file_size), self._file_size)
+        return whole if rounds is None else max(rounds, whole, key=lambda part: part[0] / part[1])
+
     def fill(self) -> None:
         """Read up to one datagram."""
         if self._ready is not None or self._at_end:
@@ -160,9 +185,20 @@ class Chunks:
     def take(self, now_ns: int) -> list[bytes] | None:
         """Return the datagram read last."""
         payload, self._ready = self._ready, None
+        self._taken += len(payload or b"")
         if self._left is not None and payload is not None:
             self._left -= 1
         return None if payload is None else [payload] * self._targets
+
+
+def _file_size(descriptor: int) -> int:
+    """Return the size of a regular file, 0 for anything else."""
+    status = os.fstat(descriptor)
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _part(left: int | None, count: int | None) -> tuple[int, int] | None:
+    return None if left is None or not count else (count - max(left, 0), count)
 
 
 def open_file(path: str) -> int:
@@ -184,6 +220,7 @@ class Lines:
     """Standard input, a line a datagram, without its line feed; an empty line is an empty one."""
 
     linger_s = LINGER_S
+    extent = None
 
     def __init__(self, descriptor: int, targets: int, count: int | None) -> None:
         self.descriptor = descriptor

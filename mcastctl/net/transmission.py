@@ -111,6 +111,17 @@ class Transmission:
         """The sockets of the run."""
         return list(self._senders.values())
 
+    def progress(self) -> tuple[int, int, int, int] | None:
+        """Return parts done, parts in all, datagrams and bytes sent; None without a known end."""
+        extent = self._payloads.extent
+        if extent is None:
+            return None
+        return (
+            *extent,
+            sum(one.sent for one in self.senders),
+            sum(one.sent_bytes for one in self.senders),
+        )
+
     def summary(self, elapsed_s: float) -> dict[str, object]:
         """Return the counters of the run."""
         counted = totals(self.senders)

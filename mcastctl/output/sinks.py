@@ -12,6 +12,7 @@ from mcastctl.model.units import parse_size
 from mcastctl.output import stream, summaries, text
 
 if TYPE_CHECKING:
+    from mcastctl.model.aside import Aside
     from mcastctl.model.run import Run
 
 MOST_JOINS = 8
@@ -32,6 +33,8 @@ class Sink:
     """Whether standard output is for payload: then `quiet` concerns what is for people only."""
     for_people = True
     """Whether a terminal too slow for the data may go without some of it."""
+    aside: "Aside | None" = None
+    """What has a turn beside the run while this prints it."""
 
     def __init__(self, *, quiet: int = 0, verbose: int = 0, detail: str = "") -> None:
         self.quiet = quiet

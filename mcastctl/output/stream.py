@@ -43,9 +43,13 @@ class Output:
             self._write_all(data)
         return False
 
-    def finish(self) -> None:
-        """Write the rest."""
+    def settle(self) -> None:
+        """Write the rest, before somebody else writes to the same place."""
         self.flush()
+
+    def finish(self) -> None:
+        """Write the rest and be done."""
+        self.settle()
 
     def _write_all(self, data: memoryview) -> None:
         try:
@@ -84,6 +88,7 @@ class Terminal(Output):
         super().__init__(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
         self._waiting = b""
         self._left_out = 0
+        self._until_s = 0.0
 
     def write(self, data: bytes) -> None:
         """Take `data`, or only its lines' number when too much waits already."""
@@ -105,16 +110,22 @@ class Terminal(Output):
         self._write_all(memoryview(b""))
         return bool(self._waiting)
 
-    def finish(self) -> None:
-        """Give the terminal a second for the rest."""
+    def settle(self) -> None:
+        """Give the terminal a second for the rest, in all as long as it takes nothing."""
         import select  # only who ends while it is full
 
         self._tell()
-        until = time.monotonic() + _PATIENCE_S
+        self._until_s = self._until_s or time.monotonic() + _PATIENCE_S
         waiter = select.poll()
         waiter.register(self._descriptor, select.POLLOUT)
-        while self.flush() and (left := until - time.monotonic()) > 0:
+        while self.flush() and (left := self._until_s - time.monotonic()) > 0:
             waiter.poll(left * 1000)
+        if not self._waiting:
+            self._until_s = 0.0
+
+    def finish(self) -> None:
+        """Give the terminal a second for the rest."""
+        self.settle()
         os.close(self._descriptor)
         self._failed = True
 
@@ -157,3 +168,11 @@ def notice(line: str) -> None:
     data = (line + "\n").encode(errors="backslashreplace")
     with suppress(OSError):  # nobody is there to be told
         os.write(2, data)
+
+
+def foreground(descriptor: int) -> bool:
+    """Tell whether this process may use the terminal; True where there is no job control."""
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
+        return True

@@ -1,28 +1,21 @@
 """Captured streams as a table and control traffic as a commentary, for people."""
 
-import os
-import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mcastctl.model.mark import MPEGTS
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Notice, Record, Report
 from mcastctl.model.run import Run
 from mcastctl.model.watch import Row
-from mcastctl.output import stream, tables, text
+from mcastctl.output import tables, text
 from mcastctl.output.escape import escape
-from mcastctl.output.packets import CAPTURING, PRIVILEGE, Messages, captured, where
-
-if TYPE_CHECKING:
-    from rich.live import Live
+from mcastctl.output.packets import CAPTURING, PRIVILEGE, Messages, where
 
 HEADINGS = (
     *("SOURCE", "GROUP", "IFACE", "TTL", "PROTOCOL", "PACKETS"),
     *("RATE", "BITRATE", "LOST", "JITTER", "JOINED"),
 )
-_EVERY_S = 0.5
-_MOST_LIVE = 40
 
 
 def cells(row: Row) -> list[str]:
@@ -61,65 +54,24 @@ def table(rows: Iterable[Row]) -> list[str]:
 
 
 class StreamTable(Messages):
-    """The table of streams: at the end, and on a terminal twice a second until then."""
+    """The table of streams at the end of a capture."""
 
     def __init__(self, rows: Callable[[], Iterable[Row]], *, quiet: int, verbose: int) -> None:
         super().__init__(quiet=quiet, verbose=verbose)
         self._rows = rows
-        self._live: Live | None = None
-        self._terminal = os.isatty(1) and not quiet
-        self._next_s = time.monotonic() + _EVERY_S
 
     def write(self, record: "Record | Run") -> None:
         """Take one record; packets were counted before they came here."""
-        if isinstance(record, Packet):
-            self._refresh()
-        else:
+        if not isinstance(record, Packet):
             super().write(record)
-
-    def flush(self) -> bool:
-        """Show what changed."""
-        self._refresh()
-        return super().flush()
-
-    def _refresh(self) -> None:
-        now_s = time.monotonic()
-        if not self._terminal or now_s < self._next_s:
-            return
-        self._next_s = now_s + _EVERY_S
-        from rich.live import Live
-        from rich.text import Text
-
-        shown = Text("\n".join(table(self._rows())[:_MOST_LIVE]), no_wrap=True, overflow="crop")
-        if self._live is None:
-            self._live = Live(shown, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(shown, refresh=True)
 
     def tell(self, record: Record) -> None:
         """Print the table before the summary."""
-        if not isinstance(record, Report):
-            super().tell(record)
-            return
-        self._stop()
-        if not self.quiet:
+        if isinstance(record, Report) and not self.quiet:
             rows = list(self._rows())
             lines = table(rows) if rows else []
             self.out.write("".join(f"{line}\n" for line in lines).encode())
-        self.out.flush()
-        for line in captured(record.fields):
-            stream.notice(line)
-
-    def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        self._terminal = False
-
-    def close(self) -> None:
-        """Give the terminal back."""
-        self._stop()
-        super().close()
+        super().tell(record)
 
 
 class Comments(Messages):

@@ -23,10 +23,11 @@ def interval(fields: Fields) -> str:
     return f"{span}: {_amount(fields)}, {_rates(fields)}{_quality(fields)}{shown}"
 
 
-def summary(fields: Fields) -> list[str]:
-    """Return the lines that end a run."""
-    streams = sorted(fields.get("streams", ()), key=lambda stream: -stream["packets"])
-    lines = [_stream(stream) for stream in streams[:MOST]]
+def summary(fields: Fields, *, listed: bool = True) -> list[str]:
+    """Return the lines that end a run, `listed` with one for each stream and responder."""
+    streams = sorted(fields.get("streams", ()), key=lambda one: -one["packets"])
+    streams = streams if listed else []
+    lines = [stream(one) for one in streams[:MOST]]
     if len(streams) > MOST:
         lines.append(f"and {counted(len(streams) - MOST, 'stream')} more; -j shows all")
     if fields.get("streams_evicted"):
@@ -34,7 +35,7 @@ def summary(fields: Fields) -> list[str]:
             f"{counted(fields['streams_evicted'], 'quiet stream')} made room for others and are "
             "only in the totals"
         )
-    for responder in fields.get("responders", ()):
+    for responder in fields.get("responders", ()) if listed else ():
         lines += _responder(responder)
     if "responders" in fields:
         lines.append(_asked(fields))
@@ -44,7 +45,7 @@ def summary(fields: Fields) -> list[str]:
         lines.append(_answered(fields))
     else:
         lines += _heard(fields)
-    if fields["reason"] == "signal":
+    if fields["reason"] in ("signal", "quit"):
         return lines  # who interrupts has seen enough
     lines += [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
     return [*lines, *_advice(fields)] if fields.get("unmet") else lines
@@ -121,24 +122,25 @@ def _drops(fields: Fields) -> str:
     return f"; dropped by this host's full socket buffer {drops}" if drops else ""
 
 
-def _stream(stream: Fields) -> str:
-    rate = f", {scaled(stream['packets_per_s'], '/s')}" if stream["packets_per_s"] else ""
+def stream(one: Fields) -> str:
+    """Return one line for a stream: who, where, how much, what was lost."""
+    rate = f", {scaled(one['packets_per_s'], '/s')}" if one["packets_per_s"] else ""
     head = (
-        f"{host_port(stream['src'], stream['sport'])} > "
-        f"{host_port(stream['dst'], stream['dport'])} on {escape(stream['iface'])}: "
-        f"{_amount(stream)}{rate}"
+        f"{host_port(one['src'], one['sport'])} > "
+        f"{host_port(one['dst'], one['dport'])} on {escape(one['iface'])}: "
+        f"{_amount(one)}{rate}"
     )
-    several = stream["packets"] > 1  # one alone has neither gap nor jitter
-    gap = f", largest gap {stream['max_gap_ms']:.1f} ms" if several else ""
-    if stream["kind"] in UNNUMBERED:
+    several = one["packets"] > 1  # one alone has neither gap nor jitter
+    gap = f", largest gap {one['max_gap_ms']:.1f} ms" if several else ""
+    if one["kind"] in UNNUMBERED:
         return f"{head}{gap}, no sequence numbers"
-    unit = " transport packets" if stream["kind"] == "mpegts" else ""
-    percent = f" ({stream['loss_percent']:.2g} %)" if stream["lost"] else ""
-    known = several and stream["kind"] != "mpegts"
-    jitter = f", jitter {stream['jitter_ms']:.3f} ms" if known else ""
+    unit = " transport packets" if one["kind"] == "mpegts" else ""
+    percent = f" ({one['loss_percent']:.2g} %)" if one["lost"] else ""
+    known = several and one["kind"] != "mpegts"
+    jitter = f", jitter {one['jitter_ms']:.3f} ms" if known else ""
     return (
-        f"{head}, {stream['kind']}, lost {stream['lost']}{unit}{percent}, duplicates "
-        f"{stream['duplicates']}, reordered {stream['reordered']}{jitter}{gap}"
+        f"{head}, {one['kind']}, lost {one['lost']}{unit}{percent}, duplicates "
+        f"{one['duplicates']}, reordered {one['reordered']}{jitter}{gap}"
     )
 
 
