@@ -175,6 +175,9 @@ def test_it_ends_in_time_beside_a_storm_of_drops(pair: Pair, world: World) -> No
         ((TARGET, "-j", "-o", "text"), "does not fit"),
         (("-i", "lo"), "the host as a whole"),
         ((TARGET, "--self-test"), "takes neither"),
+        (("--probe", "--self-test"), "takes neither"),
+        (("--probe",), "the host as a whole"),
+        ((TARGET, "--probe", "--role", "router"), "receivers and senders"),
     ],
 )
 def test_bad_questions(world: World, args: tuple[str, ...], said: str) -> None:

@@ -180,6 +180,21 @@ def test_reverse_path_filter(pair: Pair) -> None:
 
 
 @both()
+def test_only_what_comes_from_one_port(pair: Pair, group: str) -> None:
+    firewall(pair.b, f"udp dport {PORT} drop")
+    join(pair.b, group)
+    namespace = Path(f"/proc/{pair.b.pid}/ns/net").stat().st_ino
+    with (
+        watch(pair.b, group) as all_of_it,
+        drops.watch(group, PORT, sport=4000, netns=namespace) as watching,
+    ):
+        say(pair.a, group)
+        counted(all_of_it, "NETFILTER_DROP")
+        say(pair.a, group, option="bad sum")  # its source port is 4000
+        counted(watching, "NETFILTER_DROP")
+
+
+@both()
 @pytest.mark.parametrize("hook", ["input", "prerouting"])
 def test_firewall(pair: Pair, group: str, hook: str) -> None:
     firewall(pair.b, f"udp dport {PORT} drop", hook)

@@ -20,6 +20,7 @@ mcastctl doctor 10.0.0.9@239.1.1.1:5004 -i eth0    why does it not arrive here?
 mcastctl doctor 239.1.1.1:5004 --pid 4711          not at this process?
 mcastctl doctor 239.1.1.1:5004 --role sender       does it leave this host?
 mcastctl doctor 239.1.1.1:5004 --role router       is it forwarded here? (or switch)
+mcastctl doctor 239.1.1.1:5004 -i eth0 --probe     join, report and inject to prove it
 mcastctl doctor                                    the host as a whole
 mcastctl doctor --self-test                        loopback only, nothing leaves this host
 mcastctl doctor --self-test -i eth0 -j             on an interface; TTL 1
@@ -49,6 +50,7 @@ _TRANSIT = ("router", "switch", "host")
 )
 @click.option("--pid", type=p.PID, help="The process that should hear or send.")
 @click.option("-T", "--timeout", type=p.TIME, help="Watch this long (5s).")
+@click.option("--probe", is_flag=True, help="Then join, report, inject, trace; TTL 1, undone.")
 @click.option("--self-test", is_flag=True, help="Send and hear on this host.")
 @options.netns
 @options.snapshot()
@@ -62,9 +64,10 @@ def command(**given: Any) -> int:
 
 
 def _self_test(given: dict[str, Any], name: str) -> int:
-    if given["endpoint"] is not None or given["pid"] or given["timeout"] is not None:
+    told = given["endpoint"], given["pid"], given["probe"]
+    if any(told) or given["timeout"] is not None:
         raise ValueRangeError(
-            "--self-test takes neither an endpoint nor --pid nor -T", hint="leave them out"
+            "--self-test takes neither an endpoint nor --pid, --probe nor -T", hint="leave them out"
         )
     from mcastctl.doctor import selftest
     from mcastctl.net import nic
@@ -88,7 +91,8 @@ def _diagnose(given: dict[str, Any], name: str) -> int:
         if question is None:
             found = report.health(watch_s, loop)
         else:
-            found, path = report.run(question, watch_s, loop)
+            say = diagnosis.announcing(given["quiet"]) if given["probe"] else None
+            found, path = report.run(question, watch_s, loop, say)
         stopped_by = loop.stopped_by
     if name != "text" and not given["quiet"]:
         snapshot.records(found, name)
@@ -107,6 +111,8 @@ def _question(given: dict[str, Any]) -> "Question | None":
     from mcastctl.doctor.facts import Question
 
     one: Endpoint | None = given["endpoint"]
+    if given["probe"] and given["role"] in _TRANSIT:
+        raise ValueRangeError("--probe tests receivers and senders", hint="leave it or --role out")
     if one is None:
         _refuse_details(given)
         return None
@@ -120,20 +126,14 @@ def _question(given: dict[str, Any]) -> "Question | None":
         raise ValueRangeError("doctor looks at one interface at a time", hint="keep one -i")
     transit = given["role"] in _TRANSIT
     name, index = report.interface(names[0], elsewhere=transit) if names else ("", 0)
-    return Question(
-        completed.group,
-        completed.port or 0,
-        completed.sources,
-        name,
-        index,
-        given["role"],
-        given["pid"],
-    )
+    asked = completed.group, completed.port or 0, completed.sources
+    return Question(*asked, name, index, given["role"], given["pid"])
 
 
 def _refuse_details(given: dict[str, Any]) -> None:
     """Refuse what only a question about a group can use."""
-    if given["iface"] or given["pid"] or given["port"] or given["role"] != "receiver":
+    named = given["iface"], given["pid"], given["port"], given["probe"]
+    if any(named) or given["role"] != "receiver":
         raise ValueRangeError(
             "without a group doctor looks at the host as a whole",
             hint="name what does not arrive: mcastctl doctor GROUP:PORT -i IFACE",

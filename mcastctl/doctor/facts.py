@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
+from mcastctl.doctor.probe.results import Probed
 from mcastctl.doctor.wire import Control, Flow
 from mcastctl.host.applications import Application
 from mcastctl.host.drops import Drop
@@ -74,6 +75,7 @@ class Facts(NamedTuple):
     the control plane. `why_no_*` say what could not be seen
     and what privilege would help, '' when it was seen. `queues` are samples of the receive
     queues by inode. `route` is where the group leaves, `bound_route` by the interface in question.
+    `probe` is what the active tests told, None without them.
     """
 
     question: Question
@@ -115,6 +117,7 @@ class Facts(NamedTuple):
     drops_before: Mapping[int, int] = {}
     failing: int = 0
     watched_s: float = 0.0
+    probe: Probed | None = None
 
     def moved(self, counter: str) -> int:
         """Return how far a counter went during the watch."""

@@ -3,6 +3,8 @@
 from mcastctl.doctor import collect, path, rules
 from mcastctl.doctor.facts import Facts, Question
 from mcastctl.doctor.path import Station
+from mcastctl.doctor.probe import run as probe
+from mcastctl.doctor.probe.scene import Say
 from mcastctl.model.errors import InterfaceError
 from mcastctl.model.records import Finding
 from mcastctl.net import nic
@@ -10,13 +12,21 @@ from mcastctl.net.loop import Loop
 
 
 def run(
-    question: Question, watch_s: float, loop: Loop, *, privileged: bool = True
+    question: Question,
+    watch_s: float,
+    loop: Loop,
+    say: Say | None = None,
+    *,
+    privileged: bool = True,
 ) -> tuple[list[Finding], list[Station]]:
     """Return the findings, the answer first, and for a receiver the stations of its path.
 
-    Without `privileged` even root only looks at what anybody may see.
+    With `say` active tests follow the watch; it is told what they send. Without `privileged` even
+    root only looks at what anybody may see.
     """
     facts = placed(collect.collect(question, watch_s, loop, privileged=privileged))
+    if say is not None and loop.stopped_by is None:
+        facts = probe.probe(facts, loop, say, named=bool(question.ifindex))
     walked = path.stations(facts) if question.role == "receiver" else []
     return rules.diagnose(facts), walked
 

@@ -1,9 +1,9 @@
 """Small programs for the kernel's own virtual machine: an assembler and the bpf(2) calls.
 
-Just enough of eBPF to count events: 64-bit registers, the 512-byte stack, reads of kernel memory, a
-hash map, and one kind of program, the raw tracepoint; and to tell which programs of others are
-attached. Sources: bpf(2), <linux/bpf.h>, Documentation/bpf/standardization/instruction-set.rst.
-Linux only.
+Just enough of eBPF to count events and to turn frames round: 64-bit registers, the 512-byte stack,
+reads of kernel memory, a hash map, raw tracepoints and traffic classifiers; and to tell which
+programs of others are attached. Sources: bpf(2), <linux/bpf.h>,
+Documentation/bpf/standardization/instruction-set.rst. Linux only.
 """
 
 import ctypes
@@ -17,8 +17,9 @@ from typing import Literal
 from mcastctl.host import syscall
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT, _PROG_LOAD, _RAW_OPEN = 0, 1, 2, 4, 5, 17
-_PROG_BY_ID, _INFO_BY_FD, _PROG_QUERY = 13, 15, 16
-_MAP_TYPE_HASH, _PROG_TYPE_RAW_TRACEPOINT = 1, 17
+_PROG_BY_ID, _INFO_BY_FD, _PROG_QUERY, _LINK_CREATE = 13, 15, 16, 28
+_TCX_EGRESS = 47
+_MAP_TYPE_HASH, _PROG_TYPE_SCHED_CLS, _PROG_TYPE_RAW_TRACEPOINT = 1, 3, 17
 _LOG_BYTES = 1 << 16
 _MOST_PROGRAMS = 64  # BPF_MPROG_MAX, BPF_CGROUP_MAX_PROGS
 _INFO_BYTES, _INFO_NAME = 128, slice(64, 80)  # of struct bpf_prog_info
@@ -68,6 +69,10 @@ class Assembler:
         """Store size bytes of a register on the stack, at a negative offset."""
         self._add(0x63 | _SIZES[size], _FRAME, by, offset)
 
+    def store_at(self, register: int, offset: int, size: int, by: int) -> None:
+        """Store size bytes of a register to what another one points to."""
+        self._add(0x63 | _SIZES[size], register, by, offset)
+
     def on_stack(self, to: int, size: int, offset: int) -> None:
         """Load size bytes from the stack."""
         self.load(to, size, _FRAME, offset)
@@ -96,7 +101,7 @@ class Assembler:
         self.literal(2, "=", size)
         self.move(3, address)
         self.literal(3, "+", at)
-        self._add(0x85, imm=_READ_KERNEL)
+        self.call(_READ_KERNEL)
         self._add(0x55, 0, off=failed)
 
     def count(self, table: int, key: int, amount: int, scratch: int) -> None:
@@ -106,7 +111,7 @@ class Assembler:
         must be one of the registers 6 to 9.
         """
         self._map_and_key(table, key)
-        self._add(0x85, imm=_LOOKUP_ELEMENT)
+        self.call(_LOOKUP_ELEMENT)
         self.jump_if_null(0, "new key")
         self._add(0xDB, 0, amount)  # atomic add, which every kernel with eBPF has
         self.leave()
@@ -116,7 +121,7 @@ class Assembler:
         self.move(3, _FRAME)
         self.literal(3, "+", scratch)
         self.literal(4, "=", 0)  # BPF_ANY
-        self._add(0x85, imm=_UPDATE_ELEMENT)
+        self.call(_UPDATE_ELEMENT)
         self.leave()
 
     def _map_and_key(self, table: int, key: int) -> None:
@@ -125,9 +130,17 @@ class Assembler:
         self.move(2, _FRAME)
         self.literal(2, "+", key)
 
+    def call(self, function: int) -> None:
+        """Call a function of the kernel (enum bpf_func_id); the answer is in register 0."""
+        self._add(0x85, imm=function)
+
     def leave(self) -> None:
         """Return 0."""
         self.literal(0, "=", 0)
+        self.end()
+
+    def end(self) -> None:
+        """Return what is in register 0."""
         self._add(0x95)
 
     def code(self) -> bytes:
@@ -192,14 +205,23 @@ class Counters:
 
 def load_raw_tracepoint(code: bytes) -> int:
     """Load a program and return its descriptor; raises Refused with the verifier's last words."""
+    return _load_or_explain(_PROG_TYPE_RAW_TRACEPOINT, code)
+
+
+def load_classifier(code: bytes) -> int:
+    """Load a program that decides over frames and return its descriptor; raises as above."""
+    return _load_or_explain(_PROG_TYPE_SCHED_CLS, code)
+
+
+def _load_or_explain(kind: int, code: bytes) -> int:
     try:
-        return _load(code, None)
+        return _load(kind, code, None)
     except Refused as refused:
         if refused.errno not in (errno.EACCES, errno.EINVAL):
             raise
     log = ctypes.create_string_buffer(_LOG_BYTES)
     try:
-        return _load(code, log)
+        return _load(kind, code, log)
     except Refused as refused:
         said = log.value.decode("ascii", "replace").splitlines()
         # The verifier ends with statistics; what it objected to is the line before them.
@@ -209,12 +231,12 @@ def load_raw_tracepoint(code: bytes) -> int:
         raise Refused(refused.step, refused.errno or 0, words[-1] if words else "") from refused
 
 
-def _load(code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
+def _load(kind: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
     attribute = struct.pack(
         "=IIQQIIQII16s",
-        *(_PROG_TYPE_RAW_TRACEPOINT, len(code) // 8),
+        *(kind, len(code) // 8),
         *(ctypes.addressof(instructions), ctypes.addressof(licence)),
         *((1, _LOG_BYTES, ctypes.addressof(log)) if log else (0, 0, 0)),
         *(0, 0, b"mcastctl"),
@@ -261,3 +283,12 @@ def name(number: int) -> str:
     finally:
         os.close(program)
     return told.raw[_INFO_NAME].rstrip(b"\0").decode(errors="replace")
+
+
+def attach_egress(ifindex: int, program: int) -> int:
+    """Run a classifier on what leaves by an interface until the returned descriptor is closed.
+
+    Raises Refused: EINVAL before Linux 6.6, which has no tcx.
+    """
+    attribute = struct.pack("=IIII", program, ifindex, _TCX_EGRESS, 0)
+    return _bpf("attach to an interface", _LINK_CREATE, attribute)

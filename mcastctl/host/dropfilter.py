@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 from contextlib import ExitStack
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -56,11 +57,12 @@ class Key(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What to count; `port` None: any, `netns` 0: every network namespace, else its inode."""
+    """What to count; `port` and `sport` None: any, `netns` 0: every namespace, else its inode."""
 
     group: IPv4Address | IPv6Address
     port: int | None
     netns: int
+    sport: int | None = None
 
 
 class Filtered:
@@ -70,7 +72,7 @@ class Filtered:
         """Start counting until the stack closes; raises bpf.Refused and btf.BtfError."""
         self._counters = bpf.Counters(_key.size, _ENTRIES)  # first: it tells about privilege
         stack.callback(self._counters.close)
-        types = btf.read((*_STRUCTS, _REASONS))
+        types = _types((*_STRUCTS, _REASONS))
         for arguments in _ARGUMENTS:
             code = program(wanted, arguments, types, self._counters.fd)
             loaded = bpf.load_raw_tracepoint(code)
@@ -88,6 +90,12 @@ class Filtered:
     def read(self) -> dict[Key, int]:
         """Return the counts; bounded by the number of keys."""
         return {Key(*_key.unpack(key)[:4]): count for key, count in self._counters.items()}
+
+
+@lru_cache(maxsize=1)
+def _types(names: tuple[str, ...]) -> Btf:
+    """Return the kernel's types; they are megabytes, and stay as they are while it runs."""
+    return btf.read(names)
 
 
 def reasons(types: Btf) -> dict[int, str]:
@@ -168,12 +176,13 @@ def _destination(asm: Assembler, group: bytes, offset: int) -> None:
         asm.jump_if(1, "!=", _native(group[word : word + 4]), "out")
 
 
-def _port(asm: Assembler, port: int | None) -> None:
+def _ports(asm: Assembler, wanted: Filter) -> None:
     """The cursor is at the UDP header."""
-    if port is not None:
-        asm.read(_WORD, 2, _CURSOR, 2, "out")
-        asm.on_stack(1, 2, _WORD)
-        asm.jump_if(1, "!=", socket.htons(port), "out")
+    for port, offset in ((wanted.sport, 0), (wanted.port, 2)):
+        if port is not None:
+            asm.read(_WORD, 2, _CURSOR, offset, "out")
+            asm.on_stack(1, 2, _WORD)
+            asm.jump_if(1, "!=", socket.htons(port), "out")
     asm.jump("datagram")
 
 
@@ -185,13 +194,14 @@ def _ipv4(asm: Assembler, wanted: Filter) -> None:
     _destination(asm, wanted.group.packed, 16)
     asm.on_stack(1, 2, _HEADER + 6)
     asm.literal(1, "&", socket.htons(0x1FFF))
-    asm.jump_if(1, "!=", 0, "datagram")  # a later fragment has no ports: counted for any
+    # A later fragment has no ports: counted for any.
+    asm.jump_if(1, "!=", 0, "datagram" if wanted.sport is None else "out")
     asm.on_stack(1, 1, _HEADER)
     asm.literal(1, "&", 0x0F)
     asm.literal(1, "<<", 2)
     asm.move(_CURSOR, _IP)
     asm.add(_CURSOR, 1)
-    _port(asm, wanted.port)
+    _ports(asm, wanted)
 
 
 def _ipv6(asm: Assembler, wanted: Filter) -> None:
@@ -214,10 +224,10 @@ def _ipv6(asm: Assembler, wanted: Filter) -> None:
     asm.label("fragment")
     asm.jump_if(_NEXT, "!=", _UDP, "out")
     _destination(asm, wanted.group.packed, 24)
-    asm.jump("datagram")  # a later fragment, as above
+    asm.jump("datagram" if wanted.sport is None else "out")  # a later fragment, as above
     asm.label("udp")
     _destination(asm, wanted.group.packed, 24)
-    _port(asm, wanted.port)
+    _ports(asm, wanted)
 
 
 def _extension(asm: Assembler, turn: int) -> None:

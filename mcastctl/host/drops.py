@@ -129,9 +129,16 @@ class Watch:
 
 @contextmanager
 def watch(
-    group: str, port: int | None, *, netns: int | None = None, ifname: str | None = None
+    group: str,
+    port: int | None,
+    *,
+    sport: int | None = None,
+    netns: int | None = None,
+    ifname: str | None = None,
 ) -> Iterator[Watch]:
     """Count what is dropped of a group's datagrams to a port (None: any) while the context is open.
+
+    With `sport` only datagrams from that port count; IGMP and MLD always do.
 
     netns is the inode of a network namespace (stat(2) of /proc/PID/ns/net), None the caller's, or
     EVERY_NAMESPACE. A packet that belongs to none, or whose kernel structures no longer tell, is
@@ -140,7 +147,7 @@ def watch(
     everything else is told by `method` and `why_not`.
     """
     address = ip_address(group.partition("%")[0])
-    wanted = Filter(address, port, _own_namespace() if netns is None else netns)
+    wanted = Filter(address, port, _own_namespace() if netns is None else netns, sport)
     watching = Watch()
     with ExitStack() as stack:
         if not _filtered(watching, wanted, stack) and ifname is not None:

@@ -85,6 +85,17 @@ class Netlink:
                 break
         return found
 
+    def transact(self, batch: bytes, numbers: range) -> None:
+        """Send prepared messages; raise OSError unless all of these numbers are acknowledged."""
+        self._socket.send(batch)
+        wanted = set(numbers)
+        while wanted:
+            for answer in messages(self._socket.recv(_LARGEST)):
+                number = _HEADER.unpack_from(answer[1])[3]
+                if number in wanted and answer[0] == _NLMSG_ERROR:
+                    _raise_error(answer)
+                    wanted.remove(number)
+
     def notifications(self) -> list[Message]:
         """Return what was told without being asked, as far as it has come."""
         found: list[Message] = []

@@ -1,7 +1,7 @@
 """A diagnosis for people: the verdict on one line, its evidence indented, the fix to paste."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mcastctl.model.records import Finding
@@ -35,6 +35,11 @@ def show(
     shown = [line for one in found for line in lines(one, colored=colored)]
     shown += [f"{_TICKS[one.passed]:<4} {escape(one.name):<30} {escape(one.said)}" for one in path]
     stream.say("\n".join(shown))
+
+
+def announcing(quiet: int) -> Callable[[str], None]:
+    """Return what tells on standard error, unless one wants it quiet, what is about to be sent."""
+    return lambda text: None if quiet else stream.notice(f"probe: {escape(text)}")
 
 
 def lines(one: Finding, *, colored: bool = False) -> list[str]:

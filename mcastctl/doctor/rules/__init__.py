@@ -1,7 +1,7 @@
 """From facts to findings: pure rules, one small function per cause, in the order of the path."""
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import health, receiver, router, sender, switch
+from mcastctl.doctor.rules import health, probed, receiver, router, sender, switch
 from mcastctl.model.records import Finding
 
 __all__ = ["diagnose", "health"]
@@ -17,4 +17,4 @@ _ROLES = {
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Return the findings, the answer first; none of severity error where nothing is wrong."""
-    return _ROLES[facts.question.role](facts)
+    return probed.completed(facts, _ROLES[facts.question.role](facts))

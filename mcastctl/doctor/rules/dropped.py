@@ -176,6 +176,11 @@ def _suspects(facts: Facts, hook: str) -> list[Rule]:
     return packetfilter.suspects(facts, (hook,), _packet(facts))
 
 
+def about(facts: Facts, rule: Rule) -> bool:
+    """Tell whether a rule is about the datagrams in question without a doubt."""
+    return packetfilter.must_match(rule, _packet(facts))
+
+
 def _packet(facts: Facts) -> Packet:
     question = facts.question
     source = facts.reverse.source if facts.reverse else next(iter(question.sources), "")
@@ -185,6 +190,10 @@ def _packet(facts: Facts) -> Packet:
 
 def input_hook(facts: Facts) -> tuple[str, Rule | None, str]:
     """Return the hook that drops on the way in, its rule, and how certain that is."""
+    traced = packetfilter.traced(facts)
+    if traced is not None:
+        hook = next((one for one in _STAGES if one in traced.hooks), "") or _by_ladder(facts)
+        return hook, traced, PROVED
     possible = {hook: _suspects(facts, hook) for hook in _STAGES}
     counted = [
         hook for hook, rules in possible.items() if rules and facts.moved_rules.get(rules[0].key)
@@ -260,7 +269,8 @@ def ip_checksum(facts: Facts, said: str) -> Finding:
 def martian(facts: Facts, said: str) -> Finding:
     """host.martian_source: a source that no host may have."""
     flows = facts.group_flows("in") or {one: 1 for one in facts.flows if one.direction == "in"}
-    sources = sorted({one.src for one in flows if one.dst == facts.question.group})
+    seen = sorted({one.src for one in flows if one.dst == facts.question.group})
+    sources = seen or list(facts.question.sources)
     return error(
         "host.martian_source",
         f"no host may send from {', '.join(sources) or 'that address'}: the kernel refuses it",

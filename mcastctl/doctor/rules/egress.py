@@ -4,7 +4,7 @@ import errno
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import traffic
-from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects
+from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects, traced
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
 from mcastctl.host.firewall import Rule as FilterRule
 from mcastctl.model.records import Finding
@@ -33,12 +33,17 @@ def firewall(facts: Facts) -> Finding | None:
     output = suspects(facts, ("output", "postrouting"), packet)
     errors = facts.moved("Udp.SndbufErrors") + facts.moved("Udp6SndbufErrors")
     silent = bool(egress) and (not output or errors > 0)
-    return _filtered(facts, [said], next(iter(egress if silent else output), None), silent=silent)
+    rule = traced(facts) or next(iter(egress if silent else output), None)
+    return by_rule(facts, [said], rule, silent=silent)
 
 
-def _filtered(
-    facts: Facts, evidence: list[str], rule: FilterRule | None, *, silent: bool
-) -> Finding:
+def suspect(facts: Facts, *hooks: str) -> FilterRule | None:
+    """Return the rule on the way out that most likely drops the datagrams in question."""
+    return next(iter(suspects(facts, hooks or ("output", "postrouting"), _packet(facts))), None)
+
+
+def by_rule(facts: Facts, evidence: list[str], rule: FilterRule | None, *, silent: bool) -> Finding:
+    """Return tx.firewall_output, or tx.firewall_egress where the sender is told nothing."""
     question = facts.question
     if rule is not None:
         evidence = [*evidence, describe(facts, rule)]
@@ -157,4 +162,4 @@ def unseen_output(facts: Facts) -> Finding | None:
     if not facts.why_no_drops or refused < 3 or facts.outgoing():
         return None
     rules = suspects(facts, ("output", "postrouting"), _packet(facts))
-    return _filtered(facts, [], next(iter(rules), None), silent=False)._replace(certain=INFERRED)
+    return by_rule(facts, [], next(iter(rules), None), silent=False)._replace(certain=INFERRED)

@@ -14,6 +14,7 @@ from mcastctl.doctor.rules import (
     membership,
     network,
     packetfilter,
+    probed,
     sender,
     series,
     traffic,
@@ -37,7 +38,7 @@ _ENOUGH = 3
 def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause as far as anybody may know it, and what root would add."""
     found = first(facts, _RULES)
-    if found is not None:
+    if found is not None and not probed.contradicted(facts, found):
         known = [found, *series.behind(facts, found)]
         return known if found.certain == PROVED else [*known, what_root_adds(facts)]
     return [_nothing_found(facts), what_root_adds(facts)]
@@ -348,6 +349,7 @@ def _arrives(facts: Facts) -> bool:
 
 _RULES: tuple[Rule, ...] = (
     _other_host,
+    probed.traced,
     network.interface_local,
     network.link_local,
     traffic.redirected,
@@ -375,5 +377,6 @@ _RULES: tuple[Rule, ...] = (
     delivery.duplicates,
     sender.loop_off,
     _asm,
+    probed.host_drops,
     _silent,
 )

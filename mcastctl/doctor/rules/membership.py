@@ -8,6 +8,8 @@ from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, is_ssm, scope6
 from mcastctl.model.membership import GroupMembership
 from mcastctl.model.records import Finding
 
+ENOUGH = 2
+"""Datagrams after a silence that are no coincidence."""
 _RETRIES_PER_S = 1.5
 _JOIN_BYTES = 48
 """Option memory of one IPv4 join (struct ip_mc_socklist on 64-bit kernels)."""
@@ -325,14 +327,17 @@ def ssm_without_source(facts: Facts) -> Finding | None:
     if not member.mode_certain:
         return None  # the kernel does not say that it has no sources
     source = next(iter(question.sources), "SRC")
+    crafted = facts.probe.crafted if facts.probe else None
+    came = crafted.came if crafted else 0
     return error(
         "rx.ssm_asm_join",
         f"{question.group} is source-specific, but was joined without a source",
         [
             f"{member.iface}: membership EXCLUDE {{}} of a group in the range of RFC 4607",
             "routers ignore such a report; on the link itself it works",
+            *([f"a report that names {source} brought {came} datagrams"] if came else []),
         ],
         f"join {source}@{question.group} (MCAST_JOIN_SOURCE_GROUP)",
         "socket",
-        INFERRED,
+        PROVED if came >= ENOUGH else INFERRED,
     )

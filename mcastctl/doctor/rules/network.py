@@ -77,6 +77,8 @@ def reports_dropped(facts: Facts) -> Finding | None:
         for one, count in facts.drops.items()
         if one.control and one.ifindex == 0 and one.reason == "NETFILTER_DROP"
     )
+    tried = facts.probe.reports if facts.probe else None
+    dropped += (tried.dropped or 0) if tried else 0
     rule = _rule(facts, ("output", "postrouting", "egress"), _REPORTS[version])
     if not dropped and (rule is None or _left(facts)):
         return None
@@ -91,12 +93,14 @@ def reports_dropped(facts: Facts) -> Finding | None:
         [*evidence, f"no {name.upper()} report for {facts.question.group} left"],
         remedy(rule, accept),
         "host",
-        PROVED if dropped else INFERRED,
+        PROVED if dropped or (rule is not None and tried and tried.left == 0) else INFERRED,
     )
 
 
 def _left(facts: Facts) -> bool:
-    """Tell whether a report was seen leaving."""
+    """Tell whether a report was seen leaving, or that of a throw-away join."""
+    if facts.probe is not None and facts.probe.reports is not None and facts.probe.reports.left:
+        return True
     return any(
         one.direction == "out" and one.kind == "report" and one.group == facts.question.group
         for one in facts.control
@@ -113,10 +117,14 @@ def queries_dropped(facts: Facts) -> Finding | None:
         for one, count in facts.drops.items()
         if one.control and one.ifindex == facts.question.ifindex and one.reason == "NETFILTER_DROP"
     )
+    injected = (facts.probe.queries or 0) if facts.probe else 0
+    seen = dropped > 0
+    dropped += injected
     rule = _rule(facts, ("ingress", "prerouting", "input"), _QUERIES[version])
-    if not dropped or (not asked and rule is None):
+    if not dropped or (not asked and not injected and rule is None):
         return None
     evidence = [
+        *([f"{injected} queries put in by --probe were dropped"] if injected else []),
         f"capture: {asked} {name.upper()} queries came in",
         f"kernel dropped {dropped} {name.upper()} messages: NETFILTER_DROP",
     ]
@@ -129,6 +137,7 @@ def queries_dropped(facts: Facts) -> Finding | None:
         evidence,
         remedy(rule, accept),
         "host",
+        PROVED if seen or _whoever(facts, rule) else INFERRED,
     )
 
 
@@ -150,6 +159,12 @@ def queries_refused(facts: Facts) -> Finding | None:
     )
 
 
+def _whoever(facts: Facts, rule: Rule | None) -> bool:
+    """Tell whether a rule drops queries of any querier: those put in are nobody's."""
+    version = facts.question.family
+    return rule is not None and must_match(rule, _control(facts, _QUERIES[version]))
+
+
 def _is_query(facts: Facts, one: object) -> bool:
     name = facts.name(facts.question.ifindex)
     six = facts.question.family == 6
@@ -160,11 +175,14 @@ def _is_query(facts: Facts, one: object) -> bool:
     )
 
 
+def _control(facts: Facts, dst: str) -> Packet:
+    protocol = _NAMES[facts.question.family][1]
+    return Packet("", dst, protocol, 0, facts.name(facts.question.ifindex))
+
+
 def _rule(facts: Facts, hooks: tuple[str, ...], dst: str) -> Rule | None:
     """Return a rule that names the protocol of reports, and drops it."""
-    version = facts.question.family
-    packet = Packet("", dst, _NAMES[version][1], 0, facts.name(facts.question.ifindex))
-    for one in suspects(facts, hooks, packet):
+    for one in suspects(facts, hooks, _control(facts, dst)):
         if "igmp" in one.text or "icmp" in one.text or dst in one.text or one.verdict == "policy":
             return one
     return None
@@ -262,6 +280,16 @@ def silent(facts: Facts) -> Finding:
             f"no {protocol} query was heard on {name}: without a querier a switch forgets "
             "members after some minutes"
         )
+    acquitted = facts.probe is not None and facts.probe.acquits()
+    joined = facts.probe.joined if facts.probe else None
+    if joined is not None and joined.fresh and joined.came == 0:
+        evidence.append(f"nothing came in {joined.waited_s} s after a throw-away join either")
+    reports = facts.probe.reports if facts.probe else None
+    if reports is not None and reports.left == 0:
+        acquitted = False
+        evidence.append(f"a throw-away join of {reports.group}: no report of it was seen leaving")
+    if acquitted:
+        evidence.append("datagrams like them, put into the receive path, pass all of this host")
     hint = "look at the sender, then at each switch and router on the way (--role sender, switch)"
     if not asked and not facts.why_no_wire:
         hint += "; is there a querier? 'ip link set BRIDGE type bridge mcast_querier 1'"
@@ -271,7 +299,7 @@ def silent(facts: Facts) -> Finding:
         evidence,
         hint,
         "network",
-        INFERRED,
+        PROVED if acquitted else INFERRED,
     )
 
 

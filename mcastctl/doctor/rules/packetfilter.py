@@ -107,13 +107,29 @@ def suspects(facts: Facts, hooks: tuple[str, ...], packet: Packet) -> list[Rule]
     return sorted(found, key=lambda one: -facts.moved_rules.get(one.key, 0))
 
 
+def traced(facts: Facts) -> Rule | None:
+    """Return the rule that dropped the traced packets most often, where there was a trace."""
+    verdicts = facts.probe.verdicts if facts.probe else {}
+    for family, table, chain, handle in sorted(verdicts, key=lambda one: -verdicts[one]):
+        place = family, table, chain, handle
+        for one in facts.dropping:
+            if (one.family, one.table, one.chain, one.handle) == place:
+                return one
+        # A verdict map, or rules that could not be read.
+        return Rule(*place, (), (), "drop", (), None, "drop")
+    return None
+
+
 def describe(facts: Facts, rule: Rule) -> str:
     """Return a rule as evidence."""
     place = f"{rule.family} {rule.table} {rule.chain}"
     handle = f" handle {rule.handle}" if rule.handle is not None else ""
     count = facts.moved_rules.get(rule.key)
     counted = f" (counted {count} more meanwhile, {rule.packets} in all)" if count else ""
-    return f"nft rule {place}{handle}: {rule.text}{counted}"
+    verdicts = facts.probe.verdicts if facts.probe else {}
+    named = (rule.family, rule.table, rule.chain, rule.handle) in {tuple(one) for one in verdicts}
+    said = ", and the kernel's trace names it" if named else ""
+    return f"nft rule {place}{handle}: {rule.text}{counted}{said}"
 
 
 def remedy(rule: Rule | None, accept: str) -> str:

@@ -8,6 +8,7 @@ from mcastctl.doctor.rules import (
     link,
     membership,
     network,
+    probed,
     router,
     sender,
     series,
@@ -41,12 +42,14 @@ _SILENT: tuple[Rule, ...] = (
     membership.elsewhere,
     membership.older_version,
     membership.filtered,
-    membership.ssm_without_source,
     network.other_port,
     network.other_source,
+    probed.host_drops,
+    membership.ssm_without_source,
     network.reports_dropped,
     network.queries_dropped,
     dropped.control_taken,
+    probed.forgotten,
     delivery.crosstalk,
     network.other_group,
     link.macvlan,
@@ -73,7 +76,8 @@ def _behind(facts: Facts, found: Finding) -> list[Finding]:
     later = series.behind(facts, found)
     if found.id == "net.not_on_wire":
         return [*later, *network.remarks(facts)]
-    if found.id in series.NOT_MEMBER and not facts.arrivals():
+    joined = facts.probe.joined if facts.probe else None
+    if found.id in series.NOT_MEMBER and not facts.arrivals() and not (joined and joined.came):
         # A switch that snoops sends to members only: nobody can tell before that is mended.
         later.append(series.mentioned(network.silent(facts)))
     return later

@@ -3,7 +3,7 @@
 import errno
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.verdict import INFERRED, error, moved, refused
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
 from mcastctl.model import refusal
 from mcastctl.model.address import keeps_zone
 from mcastctl.model.records import Finding
@@ -137,11 +137,17 @@ def idle(facts: Facts) -> Finding | None:
     question = facts.question
     if facts.why_no_wire:
         return None
+    sent = facts.probe.sent if facts.probe else None
+    left = (
+        [f"a datagram of --probe left by {one.iface} from {one.src}" for one in sent.left]
+        if (sent)
+        else []
+    )
     return error(
         "net.no_traffic",
         f"this host sends nothing to {question.endpoint}",
-        [f"capture: nothing left in {facts.watched_s:.1f} s, the kernel dropped nothing"],
+        [f"capture: nothing left in {facts.watched_s:.1f} s, the kernel dropped nothing", *left],
         "is the sender running? 'mcastctl send' tells what the kernel says to the same send",
         "sender",
-        INFERRED,
+        PROVED if left else INFERRED,
     )

@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules import egress, link, network, refusals, series
+from mcastctl.doctor.rules import egress, link, network, probed, refusals, series
 from mcastctl.doctor.rules.packetfilter import describe
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
@@ -216,6 +216,7 @@ _SILENT: tuple[Rule, ...] = (
     refusals.mtu,
     refusals.no_route,
     loop_off,
+    probed.not_sent,
     refusals.refused_bind,
     refusals.idle,
 )
