@@ -134,6 +134,12 @@ class Intake:
         self.whole = True
         self._take(True)
 
+    def rename(self, name: str) -> None:
+        """Call the interface by a new name from now on."""
+        nic = self._subscription.nic._replace(name=name)
+        self._subscription = self._subscription._replace(nic=nic)
+        self._flows.clear()
+
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []

@@ -52,6 +52,10 @@ class Prompt:
             self._ways.clear()
         self._ways[caught.flow()] = way
 
+    def forget(self) -> None:
+        """Judge everybody anew: interfaces have changed, or their names."""
+        self._ways.clear()
+
 
 def answer(caught: Caught, way: Way) -> None:
     """Answer what was just caught with its own bytes, and leave them as they were.
