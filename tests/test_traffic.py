@@ -17,7 +17,8 @@ from mcastctl.host import netlink, trafficcontrol
 TARGET = f"{GROUP}:{PORT}"
 
 HOLD = r"""
-import ctypes, os, socket, struct, sys
+import ctypes, os, signal, socket, struct, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # tidy up after a failed test, too
 from mcastctl.host import mounts, syscall
 def bpf(command, form, *values):
     attribute = ctypes.create_string_buffer(struct.pack(form, *values), 128)
