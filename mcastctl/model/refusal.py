@@ -36,7 +36,7 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("bind", errno.EACCES): "ports below net.ipv4.ip_unprivileged_port_start need root",
     ("open", errno.EMFILE): "each group, port and interface takes a descriptor: raise 'ulimit -n'",
     ("open", errno.EAFNOSUPPORT): "this kernel has that address family switched off",
-    ("send", errno.EACCES): "it is a broadcast address, or a route prohibits it: 'ip route get'",
+    ("unicast", errno.EACCES): "it is a broadcast address, or a route prohibits it: 'ip route get'",
     ("send", errno.ECONNREFUSED): "the other end has nothing listening on that port",
     ("send", errno.ENODEV): "the interface is gone: see 'mcastctl ifaces'",
     ("egress", errno.EADDRNOTAVAIL): _GONE,

@@ -361,8 +361,9 @@ def totals(senders: list[Sender]) -> dict[str, Any]:
 def refused(target: Target, number: int) -> Notice:
     """Return the notice for the first refusal of its kind."""
     text = f"cannot send to {target}: {refusal.cause(number, os.strerror(number))}"
-    iface = target.nic.name if target.nic else "IFACE"
-    group = is_multicast(target.host)  # the remedies for single hosts are others
-    found = refusal.sending(number, target.host, iface) if group else None
-    hint = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
+    if number == errno.EACCES and not is_multicast(target.host):
+        hint = refusal.remedy("unicast", number)
+    else:
+        found = refusal.sending(number, target.host, target.nic.name if target.nic else "IFACE")
+        hint = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
     return Notice(time.time_ns(), "error", "refused", text, hint)
