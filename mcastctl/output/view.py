@@ -102,7 +102,7 @@ class View(Sink):
         self._paused = self._helping = False
         self._passed = 0
         self._dirty = True
-        self._drawn_ns = self._ticked_ns = self._started_ns = time.monotonic_ns()
+        self._drawn_ns = self._ticked_ns = time.monotonic_ns()
         self._stop: Callable[[], None] = lambda: None
         self._table = page.table(page.sorts[0])
         self._facts: Sequence[str] = ()
@@ -118,7 +118,7 @@ class View(Sink):
         """Begin; the terminal is taken at the first turn, when nothing has failed."""
         self._stop = stop
         self._drawn_ns = 0
-        self._ticked_ns = self._started_ns = time.monotonic_ns()
+        self._ticked_ns = time.monotonic_ns()
 
     def next_ns(self) -> float:
         """Return the time of the next tick, or of the next frame if something changed."""
@@ -206,7 +206,8 @@ class View(Sink):
             shown = self._drawn(lay(table.columns, table.rows, width, 1 << 16).lines, width)
             if table.more:
                 shown.append(f"and {table.more} more; -j shows all")
-            self.out.write("".join(f"{line.rstrip()}\n" for line in shown).encode())
+            lasting = "".join(f"{line.rstrip()}\n" for line in shown)
+            self.out.write(lasting.encode(errors="backslashreplace"))
         self.out.settle()
         for line in lines:
             stream.notice(line)
