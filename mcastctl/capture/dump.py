@@ -14,7 +14,7 @@ from contextlib import suppress
 from mcastctl.capture import packet, program
 from mcastctl.capture.bpf import LibraryError
 from mcastctl.capture.libpcap import Handle
-from mcastctl.capture.live import Waiter, Wanted, all_interfaces
+from mcastctl.capture.live import Kinds, Present, Waiter, Wanted, all_interfaces
 from mcastctl.capture.savefile import Savefile
 from mcastctl.model.errors import SocketError
 from mcastctl.model.frame import ETHERNET, LINUX_SLL, LINUX_SLL2, RAW
@@ -25,6 +25,8 @@ _MOST, _CHUNK = 8192, 512 << 10
 """Packets and bytes of one call: enough to make it cheap, few enough to end in time."""
 _RETIRE_NS = 80_000_000
 """How long libpcap may keep a block that is not full, and some."""
+_UNREST_NS = 1_000_000_000
+"""How long an error may be about an interface whose news comes a little later."""
 _DIRECTIONS = {"": 0, "in": 1, "out": 2}
 """pcap_direction_t."""
 _LINKTYPES = {1: ETHERNET, 12: RAW, 14: RAW, 101: RAW, 113: LINUX_SLL, 276: LINUX_SLL2}
@@ -34,10 +36,13 @@ _LINKTYPES = {1: ETHERNET, 12: RAW, 14: RAW, 101: RAW, 113: LINUX_SLL, 276: LINU
 class Dump:
     """One live capture into a savefile: iterate `run`, ask for `drops`, close."""
 
-    def __init__(self, wanted: Wanted, savefile: Savefile) -> None:
+    def __init__(self, wanted: Wanted, savefile: Savefile, present: Present) -> None:
         """Open the capture. Raises SocketError and FilterError."""
+        self._wanted = wanted
+        self._present = present
         self._savefile = savefile
         self._most = _MOST
+        self._failed_ns = 0
         try:
             handle = Handle(
                 wanted.device, wanted.snaplen, buffer=wanted.ring, promisc=wanted.promisc
@@ -74,6 +79,9 @@ class Dump:
         savefile.begin(bytes(self._memory.take()))
         self.descriptor = int(handle.pcap.pcap_get_selectable_fd(handle.pointer))
 
+        self._same = socket.socket(fileno=os.dup(self.descriptor))
+        self._kinds = Kinds(wanted.interfaces)
+
     def _open_groups(self, wanted: Wanted) -> None:
         """Let the interfaces pass groups of others; libpcap knows promiscuous mode only."""
         self._members = packet.open_socket(every=False)
@@ -84,27 +92,54 @@ class Dump:
     def run(self, loop: Waiter, limits: Limits) -> Iterator[Notice]:
         """Write what comes until a limit or a signal, with what came before it."""
         loop.watch(self.descriptor)
+        if self._present.fileno() >= 0:
+            loop.watch(self._present.fileno())
         while loop.stopped_by is None:
             held = self._pump(limits)
             if limits.reached(time.monotonic_ns(), quiet=not held):
                 break
             if not held:
-                loop.wait(limits.next_ns())
+                again_ns = self._failed_ns + _UNREST_NS if self._failed_ns else None
+                times = [limits.next_ns(), self._present.alarm_ns(), again_ns]
+                loop.wait(min((one for one in times if one is not None), default=None))
+            yield from self._present.attend(self._restore)
         if loop.stopped_by is not None:
             limits.reason = "signal"
         if limits.reason != "count":
             self._rest(limits)
-        yield from ()
+
+    def _restore(self, before: int, found: tuple[str, int]) -> bool:
+        """Hear an interface that is back, or a new one; False when it went again."""
+        name, index = found
+        if before and not self._kinds.back(before, found):
+            return False
+        try:
+            if self._wanted.promisc or packet.hears_groups(name):
+                packet.hear_groups(self._members, index, promisc=self._wanted.promisc)
+            if self._wanted.interfaces:
+                packet.listen(self._same, name)
+        except OSError:
+            return False
+        return True
 
     def _pump(self, limits: Limits) -> int:
-        """Write what is ready now; return the number of packets."""
+        """Write what is ready now; return the number of packets.
+
+        libpcap calls an interface that went away an error, again and again.
+        """
         most = limits.room(self._most)
         held = int(self._dispatch(self._pcap, most, self._dump, self._memory.file))
+        if held < 0 and (self._present.deaf or time.monotonic_ns() < self._failed_ns + _UNREST_NS):
+            return 0
+        if held < 0 and not self._failed_ns:
+            self._failed_ns = time.monotonic_ns()
+            return 0
         if held < 0:
             raise SocketError(
                 f"the capture ended: {self._handle.said().decode(errors='replace').lower()}",
                 hint="see 'mcastctl ifaces'; what came before is in the file",
             )
+        self._failed_ns = 0
         if held:
             records = self._memory.take()
             self._savefile.write(records, held)
@@ -116,9 +151,7 @@ class Dump:
         """Write what came in until now; the kernel hands an unfinished block over late."""
         import select
 
-        same = socket.socket(fileno=os.dup(self.descriptor))
-        packet.attach(same, program.REJECT)
-        same.close()
+        packet.attach(self._same, program.REJECT)
         waiter = select.poll()
         waiter.register(self.descriptor, select.POLLIN)
         deadline = time.monotonic_ns() + _RETIRE_NS
@@ -135,6 +168,7 @@ class Dump:
         """End the capture."""
         self._memory.close()
         self._handle.close()
+        self._same.close()
         self._members.close()
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from mcastctl.capture.live import Waiter, Wanted, open_live
+from mcastctl.capture.live import Present, Waiter, Wanted, open_live
 from mcastctl.capture.savefile import Rotation, Series
 from mcastctl.capture.writer import Writer
 from mcastctl.model.frame import Frame
@@ -54,9 +54,9 @@ class FrameFile:
 class FrameDump:
     """One live capture into a frame file: iterate `run`, ask for `drops`, close."""
 
-    def __init__(self, wanted: Wanted, into: FrameFile) -> None:
+    def __init__(self, wanted: Wanted, into: FrameFile, present: Present) -> None:
         """Open the capture. Raises SocketError, InterfaceError and FilterError."""
-        self._live = open_live(wanted)
+        self._live = open_live(wanted, present)
         self._into = into
 
     def run(self, loop: Waiter, limits: Limits) -> Iterator[Notice]:

@@ -1,11 +1,10 @@
 """A live capture: which frames are wanted, and the ring's blocks until it is time to stop."""
 
 import _socket as socket
-import errno
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mcastctl.capture import packet, program
@@ -33,6 +32,27 @@ class Waiter(Protocol):
         """Wait for a descriptor, a signal or a time."""
 
 
+class Present(Protocol):
+    """What befalls the interfaces (`net.presence.Presence`)."""
+
+    @property
+    def deaf(self) -> bool:
+        """Whether any of them cannot be heard now."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is news, -1 without one."""
+
+    def alarm_ns(self) -> float | None:
+        """Return when to attend to them although there is no news."""
+
+    def attend(self, restore: "Restore") -> Iterator[Notice]:
+        """Say what befell them; `restore` is called with what is back."""
+
+
+Restore = Callable[[int, tuple[str, int]], bool]
+"""Hear the interface that had this index (0: a new one) again; tells whether that went well."""
+
+
 class Wanted(NamedTuple):
     """What to capture: `interfaces` are names with indexes, none for all of them.
 
@@ -54,6 +74,11 @@ class Wanted(NamedTuple):
         """The interface if it is one, else 'any' (libpcap's name for all)."""
         return self.interfaces[0][0] if len(self.interfaces) == 1 else "any"
 
+    def renumbered(self, before: int, found: tuple[str, int]) -> "Wanted":
+        """Return the same with the interface that had index `before` as it is now."""
+        now = tuple(found if index == before else (name, index) for name, index in self.interfaces)
+        return self._replace(interfaces=now)
+
 
 _BACKLOG_S = 1.0
 """How long frames already captured are still looked at when the time is over."""
@@ -61,10 +86,10 @@ RINGS = sys.platform.startswith("linux")
 """Whether this system has packet rings."""
 
 
-def open_live(wanted: Wanted) -> "Live | Sockets":
+def open_live(wanted: Wanted, present: Present) -> "Live | Sockets":
     """Open a capture the way this system has. Raises SocketError, InterfaceError, FilterError."""
     if RINGS:
-        return Live(wanted)
+        return Live(wanted, present)
     from mcastctl.capture.anywhere import Sockets
 
     return Sockets(wanted)
@@ -73,10 +98,10 @@ def open_live(wanted: Wanted) -> "Live | Sockets":
 class Live:
     """One live capture: iterate `slices`, turn each into frames, ask for `drops`, close."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, present: Present) -> None:
         """Open it. Raises SocketError, InterfaceError and FilterError."""
         self._wanted = wanted
-        self._down = False
+        self._present = present
         self._unread = 0
         self._keep: _FrameFilter | None = None
         single = wanted.device != "any"
@@ -84,21 +109,27 @@ class Live:
         try:
             everything = wanted.interfaces or all_interfaces()
             loops = [index for name, index in everything if packet.is_loopback(name)]
+            self._loopback = loops[0] if loops else 0
+            self._kinds = Kinds(wanted.interfaces)
             members = [one for one in everything if wanted.promisc or packet.hears_groups(one[0])]
-            code = _program(wanted)
-            if program.loops(code):
-                code = program.accept(wanted.snaplen)
+            self._code = _program(wanted)
+            if program.loops(self._code):
+                self._code = program.accept(wanted.snaplen)
                 self._keep = _FrameFilter(wanted.expression)
-            code = program.narrowed(
-                code,
-                ifindexes=() if single else [index for _, index in wanted.interfaces],
-                direction=wanted.direction,
-                loopback=loops[0] if loops else 0,
-            )
-            self.ring.listen(members, code, promisc=wanted.promisc)
+            self.ring.listen(members, self._narrowed(), promisc=wanted.promisc)
         except BaseException:
             self.ring.close()
             raise
+
+    def _narrowed(self) -> list[program.Instruction]:
+        """Return the filter for the interfaces as they are now."""
+        wanted = self._wanted
+        return program.narrowed(
+            self._code,
+            ifindexes=[index for _, index in wanted.interfaces] if wanted.device == "any" else (),
+            direction=wanted.direction,
+            loopback=self._loopback,
+        )
 
     def slices(self, loop: Waiter, limits: Limits) -> Iterator[Slice | Gathered | Notice]:
         """Yield blocks as they become ready, and what befalls the interface.
@@ -108,6 +139,8 @@ class Live:
         """
         ring = self.ring
         loop.watch(ring.fileno())
+        if self._present.fileno() >= 0:
+            loop.watch(self._present.fileno())
         while True:
             heard = False
             for block in ring.ready():
@@ -120,40 +153,34 @@ class Live:
                 limits.reason = "signal"
             if limits.reached(time.monotonic_ns(), quiet=quiet):
                 break
-            if heard:
-                self._down = False
-                continue
-            if loop.wait(self._look_again(limits)) or self._down:
-                yield from self._befallen()
+            if not heard and ring.fileno() in loop.wait(self._look_again(limits)):
+                ring.error()  # what is reported there once, the news tell better
+            for notice in self._present.attend(self._restore):
+                ring.forget_names()
+                yield notice
         if limits.reason != "count":
             yield from self._rest()
 
     def _look_again(self, limits: Limits) -> float | None:
         """Return when to look again although nothing came."""
-        times = [limits.next_ns()]
-        if self._down:  # the kernel says that it went, before it is gone
-            times.append(time.monotonic_ns() + 200e6)
+        times = [limits.next_ns(), self._present.alarm_ns()]
         if limits.idle_ns is not None and self.ring.pending():
             times.append(time.monotonic_ns() + RETIRE_MS * 1e6)
         return min((moment for moment in times if moment is not None), default=None)
 
-    def _befallen(self) -> Iterator[Notice]:
-        """Say that an interface went down; raise when it is gone."""
-        number = self.ring.error()
-        if not number and not self._down:
-            return
-        for name, index in self._wanted.interfaces:
-            try:
-                socket.if_indextoname(index)
-            except OSError:
-                raise InterfaceError(
-                    f"interface {name} is gone: nothing more can be captured on it",
-                    hint="see 'mcastctl ifaces'; a new interface of that name needs a new start",
-                ) from None
-        if number == errno.ENETDOWN and not self._down:
-            self._down = True
-            text = f"{self._wanted.device} went down; what comes after it is up again is shown"
-            yield Notice(time.time_ns(), "warning", "down", text)
+    def _restore(self, before: int, found: tuple[str, int]) -> bool:
+        """Hear an interface that is back, or a new one; False when it went again."""
+        name, wanted = found[0], self._wanted
+        if before and not self._kinds.back(before, found):
+            return False
+        members = [found] if wanted.promisc or packet.hears_groups(name) else []
+        self._wanted = wanted.renumbered(before, found)
+        device = name if wanted.device != "any" else ""
+        try:
+            self.ring.listen_again(members, self._narrowed(), promisc=wanted.promisc, device=device)
+        except OSError:
+            return False
+        return True
 
     def _kept(self, block: Slice) -> Slice | Gathered:
         """Return what passes a filter that the kernel could not run."""
@@ -205,6 +232,28 @@ class _FrameFilter:
         if program is None:
             program = self._programs[frame.linktype] = Program(self._expression, frame.linktype)
         return program.match(bytes(frame.data), frame.length)
+
+
+class Kinds:
+    """The link types (ARPHRD_) interfaces had when the capture began, by index."""
+
+    def __init__(self, interfaces: tuple[tuple[str, int], ...]) -> None:
+        self._kinds = {index: packet.hatype(name) for name, index in interfaces}
+
+    def back(self, before: int, found: tuple[str, int]) -> bool:
+        """Tell whether an interface is back that had index `before`; InterfaceError if unlike."""
+        name, index = found
+        try:
+            kind = packet.hatype(name)
+        except InterfaceError:
+            return False  # it went again
+        if self._kinds.setdefault(before, kind) != kind:
+            raise InterfaceError(
+                f"{name} is back as another kind of interface: this capture cannot go on",
+                hint="start it anew; what came before is kept",
+            )
+        self._kinds[index] = kind
+        return True
 
 
 def all_interfaces() -> tuple[tuple[str, int], ...]:

@@ -90,12 +90,8 @@ class Ring:
         `members` are name and index of the interfaces to open for groups of others.
         """
         try:
-            for _, index in members:
-                packet.hear_groups(self._sock, index, promisc=promisc)
             packet.statistics(self._sock)  # what it counted before is not ours
-            packet.attach(self._sock, program)
-            if self._device:
-                packet.listen(self._sock, self._device)
+            self.listen_again(members, program, promisc=promisc)
         except OSError as error:
             raise SocketError(
                 f"cannot capture on {self._device or 'all interfaces'}: "
@@ -103,6 +99,29 @@ class Ring:
                 hint="see 'mcastctl ifaces' for the interfaces of this host and their state",
                 errno=error.errno,
             ) from error
+
+    def listen_again(
+        self,
+        members: Sequence[tuple[str, int]],
+        program: Program,
+        *,
+        promisc: bool,
+        device: str = "",
+    ) -> None:
+        """Capture from interfaces that came back, now called `device` if it is one; OSError.
+
+        Nothing of this needs privilege once the socket is open (packet(7)).
+        """
+        self._device = device or self._device
+        for _, index in members:
+            packet.hear_groups(self._sock, index, promisc=promisc)
+        packet.attach(self._sock, program)
+        if self._device:
+            packet.listen(self._sock, self._device)
+
+    def forget_names(self) -> None:
+        """Ask for the names of interfaces again."""
+        self._names.clear()
 
     def ready(self) -> Iterator[Slice]:
         """Yield the blocks that are ready; each goes back to the kernel with the next."""

@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from mcastctl.capture.files import CaptureFileError
 from mcastctl.capture.outfile import create
+from mcastctl.model.frame import ETHERNET, MAX_FRAME
 
 _RECORD = 16
 """sizeof of a record's header in a pcap file; its captured length stands at 8."""
 _captured = struct.Struct("=I").unpack_from
+EMPTY = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, MAX_FRAME, ETHERNET)
+"""The header of a file for which there never was an interface: a capture without a frame."""
 
 
 class Rotation(NamedTuple):

@@ -3,16 +3,20 @@
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcastctl.capture import privilege
 from mcastctl.capture.live import RINGS, Wanted
-from mcastctl.capture.savefile import Rotation, Savefile
+from mcastctl.capture.savefile import EMPTY, Rotation, Savefile
 from mcastctl.cli import live, run
+from mcastctl.cli.live import Opening
 from mcastctl.model import watch
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.model.records import Record
+from mcastctl.net import nic
 from mcastctl.net.loop import Loop
+from mcastctl.net.presence import Presence
 from mcastctl.output.sinks import Sink
 
 if TYPE_CHECKING:
@@ -20,24 +24,28 @@ if TYPE_CHECKING:
     from mcastctl.capture.framefile import FrameDump, FrameFile
 
 
-def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
+def capture(given: dict[str, Any], name: str) -> int:
     """Capture into a file; return the exit status."""
+    if not given["wait"]:
+        live.wanted(given)  # what is not there is said before anything is written
     who = privilege.target(os.environ)
     # The caller of sudo gets only files he may write, and they are his; root's own are root's.
     early = who is None or not who.invoker
-    file = _open(given, what) if early else None
+    file = _open(given) if early else None
     changed = privilege.lower(who)
-    file = file or _open(given, what)
+    file = file or _open(given)
     file.series.check(who.name if who and changed else "")
-    dump = _start(what, file)
-    privilege.surrender(who)
+    opening: Opening[Dump | FrameDump] = Opening(given, who, partial(_start, file))
     limits = run.limits(given)
     started_ns = time.monotonic_ns()
 
     def records(loop: Loop) -> Iterator[Record]:
-        yield from live.banner(what, who if changed else None)
-        yield from dump.run(loop, limits)
-        yield from live.dropped_frames(dump.drops())
+        yield from opening.begin(loop, limits, who if changed else None)
+        if opening.opened is not None:
+            yield from opening.opened.run(loop, limits)
+        elif isinstance(file, Savefile):
+            file.begin(EMPTY)
+        yield from opening.end()
 
     def outcome() -> run.Outcome:
         failed = _close(file)
@@ -45,36 +53,41 @@ def capture(given: dict[str, Any], what: Wanted, name: str) -> int:
         fields = watch.totals(file.written, file.octets, elapsed_s) | {
             "written": file.written,
             "files": list(file.series.names),
-            "kernel_drops": dump.drops(),
+            **opening.summary(),
         }
         status = live.status(limits) if failed is None else COULD_NOT_ASK
         return run.Outcome(limits.reason, fields, status, failed)
 
     try:
-        return run.stream("sniff", live.asked(what), _sink(name, given), records, outcome)
+        return run.stream("sniff", live.asked(given), _sink(name, given), records, outcome)
     finally:
-        dump.close()
+        opening.close()
 
 
-def _open(given: dict[str, Any], what: Wanted) -> "Savefile | FrameFile":
+def _open(given: dict[str, Any]) -> "Savefile | FrameFile":
     """Open what is written to: libpcap fills a pcap file of one interface, or of all."""
     path = given["write"]
     rotation = Rotation(*(given[f"rotate_{one}"] for one in ("size", "time", "packets", "keep")))
-    if path.endswith(".pcapng") or len(what.interfaces) > 1 or not RINGS:
+    if path.endswith(".pcapng") or _several(given) or not RINGS:
         from mcastctl.capture.framefile import FrameFile
 
         return FrameFile(path, rotation)
     return Savefile(path, rotation)
 
 
-def _start(what: Wanted, file: "Savefile | FrameFile") -> "Dump | FrameDump":
+def _several(given: dict[str, Any]) -> bool:
+    """Tell whether -i names more than one interface; each may go by several names."""
+    return len({nic.find(one, late=True) for one in live.named(given)}) > 1
+
+
+def _start(file: "Savefile | FrameFile", what: Wanted, present: Presence) -> "Dump | FrameDump":
     if isinstance(file, Savefile):
         from mcastctl.capture.dump import Dump  # loads scapy's bindings of libpcap
 
-        return Dump(what, file)
+        return Dump(what, file, present)
     from mcastctl.capture.framefile import FrameDump
 
-    return FrameDump(what, file)
+    return FrameDump(what, file, present)
 
 
 def _close(file: "Savefile | FrameFile") -> McastError | None:

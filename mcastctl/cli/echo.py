@@ -11,7 +11,7 @@ from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.errors import NO, YES, PayloadError
 from mcastctl.model.limits import Limits
-from mcastctl.net import nic, receiver
+from mcastctl.net import receiver
 from mcastctl.net.responder import Responding
 
 EXAMPLES = """
@@ -50,6 +50,7 @@ mcastctl echo 239.1.1.1:5004 --text "$(hostname)" -i eth0 -i eth1
 @options.limits
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")
 @options.iface("Interface to join on; repeat for several.")
+@options.late
 @options.port
 @options.source
 @options.family
@@ -67,9 +68,8 @@ def command(**given: Any) -> int:
     if given["text"] is not None and given["exec_command"] is not None:
         raise PayloadError("--text and --exec contradict each other", hint="keep one")
     name, sink = run.open_sink(given)
-    interfaces = [nic.find(one) for one in given["iface"]]
     responding = Responding(
-        receiver.subscriptions(endpoints, interfaces),
+        receiver.subscriptions(endpoints, given["iface"], late=given["wait"]),
         said=None if given["text"] is None else os.fsencode(given["text"]),
         argv=options.exec_argv(given["exec_command"]),
         answer_any=given["answer_any"],

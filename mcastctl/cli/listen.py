@@ -12,7 +12,7 @@ from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, VerdictError
 from mcastctl.model.limits import Limits
 from mcastctl.model.verdict import Expectation
-from mcastctl.net import listener, nic, receiver, sockopts
+from mcastctl.net import listener, receiver, sockopts
 
 if TYPE_CHECKING:
     from mcastctl.net.advice import Advice
@@ -37,6 +37,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 )
 @click.argument("endpoints", type=p.ENDPOINT, nargs=-1, required=True)
 @options.iface("Interface to join on; repeat for several.")
+@options.late
 @options.port
 @options.source
 @options.family
@@ -71,8 +72,7 @@ def command(**given: Any) -> int:
     expectation = _expectation(given)
     name, sink = run.open_sink(given, "dots=")
     children = _children(given["exec_command"], name)
-    interfaces = [nic.find(one) for one in given["iface"]]
-    wanted = receiver.subscriptions(endpoints, interfaces)
+    wanted = receiver.subscriptions(endpoints, given["iface"], late=given["wait"])
     listening = listener.Listening(
         endpoints,
         wanted,
@@ -113,6 +113,8 @@ def _advice(given: dict[str, Any], wanted: list[receiver.Subscription]) -> "Advi
     """Return who tells why nothing is heard, None where nobody asks, or no kernel answers."""
     unwanted = given["quiet"] or given["no_hints"] or given["expect_none"]
     if unwanted or sys.platform != "linux" or not sys.executable:
+        return None
+    if not wanted[0].nic.ifindex:  # that it is not there yet is why
         return None
     from mcastctl.net.advice import Advice
 

@@ -2,22 +2,37 @@
 
 import os
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from mcastctl.capture import privilege
-from mcastctl.capture.live import Live, Wanted, open_live
+from mcastctl.capture.live import Wanted, open_live
 from mcastctl.capture.ring import LEAST, MOST
 from mcastctl.cli import options, refusals, run, sniff
 from mcastctl.model.errors import NO, YES
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record
-from mcastctl.net import nic
+from mcastctl.net import nic, presence
+from mcastctl.net.presence import Presence
 
 if TYPE_CHECKING:
     from mcastctl.capture.anywhere import Sockets
+    from mcastctl.capture.live import Live
     from mcastctl.decode.explain import Explainer
     from mcastctl.net.loop import Loop
+
+
+class Capturing(Protocol):
+    """What every kind of capture has."""
+
+    def drops(self) -> int:
+        """Return how many frames found no room."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+C = TypeVar("C", bound=Capturing)
 
 EVERY = "any"
 """The name for all interfaces, as libpcap has it."""
@@ -25,10 +40,14 @@ _ASK_NS = 500_000_000
 """How often this host's memberships are read for the table of streams."""
 
 
+def named(given: dict[str, Any]) -> list[str]:
+    """Return what -i names, nothing for all interfaces."""
+    return [] if EVERY in given["iface"] else list(given["iface"])
+
+
 def wanted(given: dict[str, Any]) -> Wanted:
     """Return what the options ask to capture. Raises InterfaceError."""
-    names = given["iface"] or (EVERY,)
-    found = [] if EVERY in names else [nic.find(one) for one in names]
+    found = [nic.find(one) for one in named(given)]
     return Wanted(
         tuple(dict.fromkeys((one.name, one.ifindex) for one in found)),
         " ".join(given["expression"]),
@@ -40,20 +59,87 @@ def wanted(given: dict[str, Any]) -> Wanted:
     )
 
 
+class Opening(Generic[C]):
+    """A capture with its interfaces: open from the start, with --wait when these are there.
+
+    `start` opens it; then the privilege that took is given away.
+    """
+
+    def __init__(
+        self,
+        given: dict[str, Any],
+        who: privilege.Identity | None,
+        start: Callable[[Wanted, Presence], C],
+    ) -> None:
+        self._given, self._who, self._start = given, who, start
+        self._waited_s = 0.0
+        self.what: Wanted | None = None
+        self.opened: C | None = None
+        self.present: Presence | None = None
+        if not given["wait"]:
+            self._open()
+
+    def _open(self) -> C:
+        self.what = wanted(self._given)
+        texts = named(self._given)
+        self.present = Presence([(text, nic.find(text)) for text in texts])
+        self.opened = self._start(self.what, self.present)
+        privilege.surrender(self._who)
+        return self.opened
+
+    def begin(
+        self, loop: "Loop", limits: Limits, runs_as: privilege.Identity | None
+    ) -> Iterator[Notice]:
+        """Wait if need be, and say where it captures, and as whom."""
+        if self.opened is None:
+            began_ns = time.monotonic_ns()
+            yield from presence.appear(named(self._given), loop, limits)
+            self._waited_s = (time.monotonic_ns() - began_ns) / 1e9
+            if limits.reason:
+                privilege.surrender(self._who)
+                return
+            self._open()
+        if self.what is not None and self.present is not None:
+            yield from banner(self.what, runs_as)
+            yield from self.present.begin()
+
+    def end(self) -> Iterator[Notice]:
+        """Say what could not be heard to the end, and what was dropped."""
+        if self.present is not None:
+            yield from self.present.end()
+        yield from dropped_frames(self.drops())
+
+    def drops(self) -> int:
+        """Return how many frames found no room."""
+        return 0 if self.opened is None else self.opened.drops()
+
+    def summary(self) -> dict[str, object]:
+        """Return the counters that every capture has."""
+        deaf_s = 0.0 if self.present is None else self.present.deaf_s()
+        return {"kernel_drops": self.drops(), "deaf_s": round(self._waited_s + deaf_s, 6)}
+
+    def close(self) -> None:
+        """End the capture."""
+        if self.opened is not None:
+            self.opened.close()
+        if self.present is not None:
+            self.present.close()
+
+
 def capture(given: dict[str, Any]) -> int:
     """Capture and show; return the exit status."""
     name = options.snapshot_format(given["output"], given["as_json"])
     refusals.check(given, name)
     options.enter_netns(given["netns"])
-    what = wanted(given)
     if given["write"] is not None:
         from mcastctl.cli import dump
 
-        return dump.capture(given, what, name)
+        return dump.capture(given, name)
+    if not given["wait"]:
+        wanted(given)  # what is not there is said first
     who = privilege.target(os.environ)
     changed = privilege.lower(who)
-    live = open_live(what)
-    privilege.surrender(who)
+    opening: Opening[Live | Sockets] = Opening(given, who, open_live)
     explainer = sniff.explain(given, name)  # only now is anything loaded that looks into frames
     limits = run.limits(given)
     each = name != "text" or given["streams"] or given["control"]
@@ -61,22 +147,23 @@ def capture(given: dict[str, Any]) -> int:
     started_ns = time.monotonic_ns()
 
     def everything(loop: "Loop") -> Iterator[Any]:
-        yield from banner(what, who if changed else None)
-        if each:
+        yield from opening.begin(loop, limits, who if changed else None)
+        live = opening.opened
+        if live is not None and each:
             yield from _records(live, loop, limits, explainer)
-        else:
+        elif live is not None:
             yield from live.slices(loop, limits)  # the sink notes what it took
-        yield from dropped_frames(live.drops())
+        yield from opening.end()
 
     def outcome() -> run.Outcome:
         elapsed_s = (time.monotonic_ns() - started_ns) / 1e9
-        fields = explainer.summary(limits.taken, elapsed_s) | {"kernel_drops": live.drops()}
+        fields = explainer.summary(limits.taken, elapsed_s) | opening.summary()
         return run.Outcome(limits.reason, fields, status(limits))
 
     try:
-        return run.stream("sniff", asked(what), sink, everything, outcome)
+        return run.stream("sniff", asked(given), sink, everything, outcome)
     finally:
-        live.close()
+        opening.close()
 
 
 def status(limits: Limits) -> int:
@@ -85,9 +172,9 @@ def status(limits: Limits) -> int:
     return NO if few or not limits.taken else YES
 
 
-def asked(what: Wanted) -> list[str]:
+def asked(given: dict[str, Any]) -> list[str]:
     """Return the filter, for the first record."""
-    return [what.expression] if what.expression else []
+    return [" ".join(given["expression"])] if given["expression"] else []
 
 
 def _records(

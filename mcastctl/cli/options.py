@@ -233,11 +233,14 @@ limits = bundle(
     click.option("-T", "--timeout", type=p.TIME, help="Stop after this time in all."),
 )
 
+late = click.option("--wait", is_flag=True, help="Wait for an interface that is not there yet.")
+
 netns = click.option(
     "--netns", type=p.NETNS, help="Look into this network namespace ('ip netns', or a pid)."
 )
 
 capture = bundle(
+    late,
     netns,
     click.option(
         "--direction", type=click.Choice(["in", "out"]), help="Only what comes in, or goes out."

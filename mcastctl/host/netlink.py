@@ -7,7 +7,6 @@ Messages are bytes from their header on; pyroute2's classes decode those it know
 import errno
 import os
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +14,31 @@ from typing import Any
 
 from mcastctl.model import refusal
 from mcastctl.model.errors import SocketError
+from mcastctl.model.netlink import HEADER as _HEADER
+from mcastctl.model.netlink import Message, attribute, attributes, messages, number
+
+__all__ = [
+    "ROUTE",
+    "SOCK_DIAG",
+    "Message",
+    "Netlink",
+    "address",
+    "attribute",
+    "attributes",
+    "decode",
+    "messages",
+    "naming",
+    "number",
+]
 
 ROUTE, SOCK_DIAG = 0, 4
 """Netlink protocols, <linux/netlink.h>."""
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
 _NLM_F_REQUEST, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _LARGEST = 1 << 20
 _PATIENCE_S = 5.0
 """The kernel answers at once; what does not is no kernel (a sandbox)."""
 _ATTEMPTS = 5
-
-Message = tuple[int, bytes]
-"""Type, and the whole message with its header."""
 
 
 class Netlink:
@@ -141,39 +150,12 @@ def naming(what: str) -> Iterator[None]:
         ) from error
 
 
-def messages(data: bytes) -> Iterator[Message]:
-    """Yield the messages of one datagram; what does not fit into it ends them."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size or at + length > len(data):
-            return
-        yield kind, data[at : at + length]
-        at += (length + 3) & ~3
-
-
 def _raise_error(answer: Message) -> None:
     kind, data = answer
     if kind == _NLMSG_ERROR and len(data) >= _HEADER.size + 4:
         number = -int.from_bytes(data[_HEADER.size : _HEADER.size + 4], sys.byteorder, signed=True)
         if number:
             raise OSError(number, os.strerror(number))
-
-
-def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield (type, value) of the attributes that begin at `at`; a damaged one ends them."""
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size or at + length > len(data):
-            return
-        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return one attribute, padded to four bytes."""
-    packed = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
-    return packed + bytes(-len(packed) % 4)
 
 
 def decode(kind: Any, message: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -186,8 +168,3 @@ def decode(kind: Any, message: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 def address(raw: bytes) -> str:
     """Return an IPv4 or IPv6 address of 4 or 16 bytes."""
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
-
-
-def number(value: bytes) -> int:
-    """Return an integer in host byte order."""
-    return int.from_bytes(value, sys.byteorder)

@@ -180,19 +180,23 @@ class Reply(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something a person should know: `level` is 'info' or 'warning', `hint` the remedy."""
+    """Something a person should know: `level` is 'info' or 'warning', `hint` the remedy.
+
+    `more` are keys of its own that a code brings along in JSON.
+    """
 
     ts_ns: int
     level: str
     code: str
     text: str
     hint: str = ""
+    more: tuple[tuple[str, object], ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         fields: dict[str, object] = self._asdict()
-        del fields["ts_ns"]
-        return {"type": "notice", "ts": seconds(self.ts_ns), **fields}
+        del fields["ts_ns"], fields["more"]
+        return {"type": "notice", "ts": seconds(self.ts_ns), **fields, **dict(self.more)}
 
 
 class Report(NamedTuple):

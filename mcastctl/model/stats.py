@@ -73,6 +73,12 @@ class Statistics:
             if rank < ESTABLISHED:
                 self._ranks[rank][key] = None
 
+    def rename(self, before: str, now: str) -> None:
+        """Call an interface by a new name."""
+        for stream in self.streams.values():
+            if stream.iface == before:
+                stream.iface = now
+
     def account(self, heard: Heard) -> list[Heard]:
         """Account for a datagram or a run; return it as it turned out, in pieces if need be."""
         if isinstance(heard, Datagram):

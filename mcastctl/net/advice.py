@@ -89,7 +89,7 @@ class Advice:
     def _question(self) -> str:
         import json
 
-        group, port, (name, index), sources, exclude = self._about
+        group, port, (name, index), sources, exclude, _ = self._about
         return json.dumps(
             {
                 "group": group,

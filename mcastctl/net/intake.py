@@ -109,6 +109,12 @@ class Intake:
         self._detailed = True
         self._gathered_ns = time.monotonic_ns()
 
+    def rename(self, name: str) -> None:
+        """Call the interface by a new name from now on."""
+        nic = self._subscription.nic._replace(name=name)
+        self._subscription = self._subscription._replace(nic=nic)
+        self._flows.clear()
+
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []

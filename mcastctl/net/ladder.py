@@ -167,6 +167,9 @@ class Ladder:
                 if self._way.drain_errors():
                     continue  # it was about an earlier datagram
                 number = error.errno or 0
+                if self.sender.follow(number):
+                    self._disconnect()
+                    continue
                 if number in _MOVED and self._way is not self.sender:
                     self._disconnect()
                     continue

@@ -1,7 +1,7 @@
 """The receiving run: many receivers, one loop, statistics, until a limit is reached."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -10,8 +10,9 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
 from mcastctl.model.run import Heard, Run
 from mcastctl.model.stats import Statistics
-from mcastctl.net import receiver, remarks
+from mcastctl.net import remarks
 from mcastctl.net.ancillary import Arrival
+from mcastctl.net.following import Following
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
 from mcastctl.net.sockopts import DEFAULT_BUFFER
@@ -39,7 +40,7 @@ B = TypeVar("B")
 
 
 def batches(
-    readers: Sequence[R],
+    readers: Mapping[int, R],
     read: Callable[[R, int], Iterable[B]],
     loop: Loop,
     limits: Limits,
@@ -49,28 +50,33 @@ def batches(
 ) -> Iterator[tuple[R | None, Iterable[B]]]:
     """Yield what each reader heard, a batch at a time; (None, []) at each alarm and wake-up.
 
-    `read` takes up to so many from a reader. `alarm` gives the monotonic time in ns at which the
-    caller wants its turn, `nap_s` how long those just read need not be looked at again. The caller
-    notes in `limits` what it took. Ends at a limit (`limits.reason` says which) or a signal
-    (reason 'signal').
+    `readers` by descriptor may change at the turns without one, and others may be watched by
+    the loop: their news makes such a turn. `read` takes up to so many from a reader. `alarm` gives
+    the monotonic time in ns at which the caller wants its turn, `nap_s` how long those just read
+    need not be looked at again. The caller notes in `limits` what it took. Ends at a limit
+    (`limits.reason` says which) or a signal (reason 'signal').
     """
-    by_descriptor = {one.fileno(): one for one in readers}
-    for descriptor in by_descriptor:
+    for descriptor in readers:
         loop.watch(descriptor)
     ready: list[int] = []
     while not _over(loop, limits, quiet=not ready):
         times = [moment for moment in (limits.next_ns(), alarm()) if moment is not None]
         until = min(times, default=None)
-        ready = [fd for fd in loop.wait(until) if fd in by_descriptor]
+        woken = loop.wait(until)
+        ready = [descriptor for descriptor in woken if descriptor in readers]
         for descriptor in ready:
             if _over(loop, limits, quiet=False):
                 return
-            reader = by_descriptor[descriptor]
+            reader = readers[descriptor]
             yield reader, read(reader, limits.room(_BATCH))
-        pause = nap_s([by_descriptor[descriptor] for descriptor in ready]) if ready else 0.0
+        pause = nap_s([readers[descriptor] for descriptor in ready]) if ready else 0.0
         if pause:
             time.sleep(pause)
-        if not ready or (until is not None and time.monotonic_ns() >= until):
+        if (
+            len(ready) < len(woken)
+            or not ready
+            or (until is not None and time.monotonic_ns() >= until)
+        ):
             yield None, []
 
 
@@ -119,16 +125,20 @@ class Listening:
         self._children = children
         self._advice = advice
         self._shown = shown
-        self._receivers: list[Receiver] = []
+        whole = shown or children is not None
+        self._readers: dict[int, Receiver] = {}
+        self._following = Following(
+            wanted,
+            lambda one: Receiver(one, buffer_size, whole=whole),
+            self._readers,
+            renamed=self.statistics.rename,
+        )
         self._started_ns = self._reported_ns = time.monotonic_ns()
         self._reported_drops = 0
 
     def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator["Record | Run"]:
         """Join, then yield memberships, datagrams, interval reports and notices; leave."""
-        whole = self._shown or self._children is not None
-        self._receivers = receiver.open_all(self._wanted, self._buffer_size, whole=whole)
-        for one in self._receivers:
-            yield from one.memberships("joined")
+        yield from self._following.begin(loop)
         yield from self._remarks()
         if self._children:
             self._children.attach(loop)
@@ -137,14 +147,16 @@ class Listening:
         self._reported_ns = time.monotonic_ns()
         tick_ns = None if tick_s is None else int(tick_s * 1e9)
         alarm = partial(self._alarm, tick_ns)
-        turns = batches(self._receivers, Receiver.read, loop, limits, alarm=alarm, nap_s=_nap_s)
-        for _, batch in turns:
+        turns = batches(self._readers, Receiver.read, loop, limits, alarm=alarm, nap_s=_nap_s)
+        for reader, batch in turns:
             number = 0
             for heard in batch:
                 for piece in self.statistics.account(heard):
                     number += piece.number
                     yield from self._pass_on(piece)
             limits.take(number, time.monotonic_ns())
+            if reader is None:
+                yield from self._following.attend()
             if self._children:
                 self._children.poll()
             if self._advice and number:  # no question any more
@@ -157,8 +169,7 @@ class Listening:
         if tick_ns is not None and self.statistics.moved:
             yield self._interval(tick_ns)  # the last one is seldom whole
         yield from self._closing_remarks(loop, limits)
-        for one in self._receivers:
-            yield from one.memberships("left")
+        yield from self._following.end()
 
     def _pass_on(self, heard: Heard) -> Iterator[Heard]:
         if self._shown:
@@ -168,11 +179,12 @@ class Listening:
                 self._children.run(datagram)
 
     def _alarm(self, tick_ns: int | None) -> float | None:
-        """Return when the next interval report, child or advice is due."""
+        """Return when the next interval report, child, advice or look for interfaces is due."""
         report = None if tick_ns is None else self._reported_ns + tick_ns
         child = self._children.next_ns() if self._children else None
         advice = self._advice.next_ns() if self._advice else None
-        return min((one for one in (report, child, advice) if one is not None), default=None)
+        times = (report, child, advice, self._following.alarm_ns)
+        return min((one for one in times if one is not None), default=None)
 
     def _interval(self, tick_ns: int) -> Report:
         now_ns, drops = time.monotonic_ns(), self.kernel_drops()
@@ -187,11 +199,12 @@ class Listening:
 
     def kernel_drops(self) -> int:
         """Return how many datagrams found a socket buffer full so far."""
-        return sum(one.kernel_drops() for one in self._receivers)
+        return self._following.kernel_drops()
 
     def _remarks(self) -> Iterator[Notice]:
         yield from remarks.receiving(self._wanted)
-        granted = min((one.granted_buffer for one in self._receivers), default=0)
+        buffers = [one.granted_buffer for one in self._readers.values()]
+        granted = min(buffers, default=self._buffer_size)
         if granted < self._buffer_size:
             yield Notice(
                 time.time_ns(),
@@ -221,7 +234,8 @@ class Listening:
         """Return the counters of the run."""
         fields = self.statistics.summary((time.monotonic_ns() - self._started_ns) / 1e9)
         fields["kernel_drops"] = self.kernel_drops()
-        fields["skipped"] = sum(one.skipped for one in self._receivers)
+        fields["skipped"] = self._following.skipped
+        fields["deaf_s"] = self._following.deaf_s()
         return fields
 
     def close(self) -> None:
@@ -230,5 +244,4 @@ class Listening:
             self._advice.stop()
         if self._children:
             self._children.stop()
-        for one in self._receivers:
-            one.close()
+        self._following.close()

@@ -8,10 +8,11 @@ import _socket as socket
 import os
 import re
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
 from mcastctl.model.address import family, keeps_zone
-from mcastctl.model.errors import AddressError, InterfaceError, SocketError
+from mcastctl.model.errors import AddressError, InterfaceError, McastError, SocketError
 from mcastctl.net import routing, sockopts
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP, addresses
 from mcastctl.net.platforms import HERE
@@ -31,8 +32,11 @@ def names() -> list[str]:
     return [name for _, name in socket.if_nameindex()]
 
 
-def find(text: str) -> Nic:
-    """Return the interface with this name, decimal index or address."""
+def find(text: str, *, late: bool = False) -> Nic:
+    """Return the interface with this name, decimal index or address.
+
+    With `late` one that is not there (yet) is returned with index 0, else it is an InterfaceError.
+    """
     try:
         index = socket.if_nametoindex(text)
         return Nic(name_of(index) or text, index)  # `text` may be an alternative name
@@ -46,10 +50,50 @@ def find(text: str) -> Nic:
     for name, _flags, address in addresses() if re.search(r"[.:]", text) else ():
         if address == bare:
             return Nic(name, socket.if_nametoindex(name))
+    if late:
+        return Nic(text, 0)
     raise InterfaceError(
         f"no interface has the name, index or address '{text}'",
         hint=f"this host has: {', '.join(names())}",
     )
+
+
+def find_again(asked: str, name: str) -> Nic | None:
+    """Return the interface that was once named by `asked` and last called `name`, None for none.
+
+    What was named by its address comes back with the address; by name or index, under either of
+    the names or with the index.
+    """
+    index = re.fullmatch(r"[0-9]{1,9}", asked, re.ASCII)
+    for text in (asked, name) if index else (name, asked):
+        if text == asked or not packed(asked):
+            found = find(text, late=True) if text else Nic("", 0)
+            if found.ifindex:
+                return found
+    return None
+
+
+def routed_again(group: str, home: str) -> Nic | None:
+    """Return the interface a group is routed to now, else the one it was on, None for neither.
+
+    `home` is that one's name, '' where there was none yet.
+    """
+    try:
+        index = routing.egress(group)
+        if index:
+            return Nic(name_of(index), index)
+        return find_again("", home) if home else for_group(group, None, [], late=True)[0]
+    except (McastError, OSError):
+        return None
+
+
+def packed(text: str) -> bytes:
+    """Return the 4 or 16 bytes of an address (with or without a zone), none for anything else."""
+    bare = text.partition("%")[0]
+    for version in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError, UnicodeError):
+            return socket.inet_pton(version, bare)
+    return b""
 
 
 def name_of(index: int) -> str:
@@ -130,14 +174,15 @@ def candidates() -> list[Nic]:
     return [Nic(name, index) for index, name in socket.if_nameindex() if name in found]
 
 
-def for_group(group: str, zone: str | None, given: list[Nic]) -> list[Nic]:
+def for_group(group: str, zone: str | None, given: list[Nic], *, late: bool = False) -> list[Nic]:
     """Return the interfaces a group is meant on: its zone, else -i, else the one that fits.
 
     Without either the kernel's route decides; where it decides nothing, a single candidate
     does. A link-local group on several candidates is ambiguous and so an error (RFC 4007).
+    With `late` what is not there or has no route (yet) is an interface of index 0.
     """
     if zone:
-        chosen = find(zone)
+        chosen = find(zone, late=late)
         if given and chosen not in given:
             raise AddressError(
                 f"{group} names interface {chosen.name}, but -i names {given[0].name}",
@@ -154,6 +199,8 @@ def for_group(group: str, zone: str | None, given: list[Nic]) -> list[Nic]:
     possible = candidates()
     if len(possible) == 1:
         return possible
+    if late and not possible:
+        return [Nic("", 0)]
     listed = ", ".join(nic.name for nic in possible) or "none but loopback"
     if keeps_zone(group):
         raise AddressError(

@@ -101,8 +101,7 @@ class OneByOne:
         return Datagram(
             time.time_ns(),
             "tx",
-            target.nic.name if target.nic else "",
-            target.nic.ifindex if target.nic else 0,
+            *(sender.out or target.nic or ("", 0)),
             self._sources[target],
             sender.local_port,
             target.host,

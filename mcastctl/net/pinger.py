@@ -72,7 +72,7 @@ class Pinging:
     def records(self, loop: Loop, limits: Limits) -> Iterator[Record]:
         """Ask and listen; yield replies and notices."""
         by_descriptor = {sender.fileno(): (sender, target) for sender, target in self._pairs}
-        senders = [sender for sender, _ in by_descriptor.values()]
+        senders = {descriptor: sender for descriptor, (sender, _) in by_descriptor.items()}
         yield from remarks.sending(self._pairs, probe.MIN_SIZE + len(self._filling))
         yield from self._ask()
         for reader, batch in batches(senders, arrivals, loop, limits, alarm=self._next_ns):

@@ -26,6 +26,7 @@ class Platform(NamedTuple):
     group_offset: int
     binds_to_group: bool
     join_group: int
+    leave_group: int
     block_source: int
     join_source: int
     ip_multicast_all: int | None
@@ -59,6 +60,7 @@ LINUX = Platform(
     group_offset=struct.calcsize("@P"),
     binds_to_group=True,
     join_group=42,
+    leave_group=45,
     block_source=43,
     join_source=46,
     ip_multicast_all=49,
@@ -92,6 +94,7 @@ DARWIN = LINUX._replace(
     sockaddr_has_length=True,
     group_offset=4,
     join_group=80,
+    leave_group=81,
     block_source=84,
     join_source=82,
     ip_multicast_all=None,
@@ -125,6 +128,7 @@ WINDOWS = DARWIN._replace(
     group_offset=8,
     binds_to_group=False,
     join_group=41,
+    leave_group=42,
     block_source=43,
     join_source=45,
     # Python's socket has no recvmsg on Windows: nothing ancillary can be read there.

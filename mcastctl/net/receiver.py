@@ -5,6 +5,7 @@ and checked against the destination of each datagram: what it yields was meant f
 """
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import EMFILE
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,13 +35,18 @@ _view = memoryview(_buffer)
 
 
 class Subscription(NamedTuple):
-    """What one receiver is for: a group, a port, an interface and a source filter."""
+    """What one receiver is for: a group, a port, an interface and a source filter.
+
+    `asked` is what the interface was named by (name, index or address), '' for the route's choice;
+    index 0 is that of an interface that is not there yet.
+    """
 
     group: str
     port: int
     nic: Nic
     sources: tuple[str, ...]
     exclude: bool
+    asked: str = ""
 
     @property
     def mode(self) -> str:
@@ -95,7 +101,7 @@ class Receiver:
             self._sock.bind((where, port, 0, scope) if self.version == 6 else (where, port))
 
     def _join(self) -> None:
-        group, _, (name, index), sources, exclude = self.subscription
+        group, _, (name, index), sources, exclude, _ = self.subscription
         if exclude or not sources:
             with sockopts.naming("join", f"join {group} on {name}"):
                 sockopts.join(self._sock, group, index)
@@ -103,6 +109,21 @@ class Receiver:
             operation = "filter" if source != sources[0] else "join"
             with sockopts.naming(operation, f"filter source {source} of {group} on {name}"):
                 (sockopts.block if exclude else sockopts.join)(self._sock, group, index, source)
+
+    def refresh(self) -> None:
+        """Leave and join again, so that switches and routers hear of it. Raises SocketError."""
+        group, _, (name, index), *_ = self.subscription
+        with sockopts.naming("join", f"join {group} on {name} again"):
+            sockopts.leave(self._sock, group, index)
+        self._join()
+
+    def rename(self, name: str) -> None:
+        """Call the interface by a new name from now on."""
+        self.subscription = self.subscription._replace(
+            nic=self.subscription.nic._replace(name=name)
+        )
+        if self._intake is not None:
+            self._intake.rename(name)
 
     def fileno(self) -> int:
         """Return the descriptor, for the loop."""
@@ -171,7 +192,7 @@ class Receiver:
 
     def memberships(self, event: str) -> list[Membership]:
         """Return one record per source filter, or one for any source."""
-        group, port, (name, index), sources, _ = self.subscription
+        group, port, (name, index), sources, *_ = self.subscription
         mode, granted = self.subscription.mode, self.granted_buffer
         now_ns = time.time_ns()
         return [
@@ -188,17 +209,23 @@ class Receiver:
         self._sock.close()
 
 
-def subscriptions(endpoints: list[Endpoint], given: list[Nic]) -> list[Subscription]:
+def subscriptions(
+    endpoints: list[Endpoint], named: Sequence[str], *, late: bool = False
+) -> list[Subscription]:
     """Return one subscription per group, port and interface, with the filters merged.
 
-    Raises AddressError when two endpoints ask for the same group with different filter modes.
+    `named` are the interfaces of -i; with `late` they need not be there yet. Raises AddressError
+    when two endpoints ask for the same group with different filter modes.
     """
+    known = {nic.find(text, late=late): text for text in reversed(named)}
+    given = list(reversed(known))
     merged: dict[tuple[str, int, Nic], Subscription] = {}
     for endpoint in endpoints:
         for one in endpoint.expand():
-            for chosen in nic.for_group(one.group, one.iface, given):
+            for chosen in nic.for_group(one.group, one.iface, given, late=late):
                 port = one.port or 0
-                wanted = Subscription(one.group, port, chosen, one.sources, one.exclude)
+                asked = one.iface or known.get(chosen, "")
+                wanted = Subscription(one.group, port, chosen, one.sources, one.exclude, asked)
                 key = (one.group, port, chosen)
                 merged[key] = _merge(merged[key], wanted) if key in merged else wanted
     return list(merged.values())
@@ -215,14 +242,14 @@ def _merge(first: Subscription, second: Subscription) -> Subscription:
 
 
 def open_all(
-    wanted: list[Subscription], buffer_size: int = sockopts.DEFAULT_BUFFER, *, whole: bool = True
+    wanted: list[Subscription], open_one: Callable[[Subscription], Receiver] = Receiver
 ) -> list[Receiver]:
     """Open every subscription or none."""
     _raise_descriptor_limit(len(wanted) + 32)
     opened: list[Receiver] = []
     try:
         for subscription in wanted:
-            opened.append(Receiver(subscription, buffer_size, whole=whole))
+            opened.append(open_one(subscription))
     except BaseException as error:
         for receiver in opened:
             receiver.close()

@@ -12,7 +12,7 @@ from mcastctl.model import address
 from mcastctl.model.address import family, is_multicast
 from mcastctl.model.records import Notice
 from mcastctl.net import nic
-from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
+from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST
 from mcastctl.net.nic import Nic
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ _UDP, _HEADER, _FRAGMENT6 = 8, {4: 20, 6: 40}, 8
 
 
 def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
-    """Yield a warning for each group or interface by which little or nothing can come."""
+    """Yield a warning for each group or interface by which little or nothing can come.
+
+    That an interface is down or away is told when it is so, not only now (`following`).
+    """
     asked = list(wanted)
     for one in asked:
         yield from _of_group(one.group, with_sources=one.mode == "include")
@@ -61,9 +64,6 @@ def _of_interface(chosen: Nic) -> Iterator[Notice]:
     flags = nic.flags(chosen)
     if flags is None:
         return
-    if not flags & IFF_UP:
-        text = f"{chosen.name} is down: nothing can arrive there"
-        yield _warning("down", text, f"ip link set {chosen.name} up")
     if not flags & (IFF_MULTICAST | IFF_LOOPBACK):
         text = f"{chosen.name} has no MULTICAST flag: its joins are told to nobody"
         yield _warning("no-multicast", text, f"ip link set {chosen.name} multicast on")

@@ -12,9 +12,10 @@ from mcastctl.model.limits import Limits
 from mcastctl.model.pacing import SourceLimit
 from mcastctl.model.records import Datagram, Record
 from mcastctl.model.stats import Statistics
-from mcastctl.net import ancillary, nic, receiver, remarks, sockopts
+from mcastctl.net import ancillary, nic, remarks, sockopts
 from mcastctl.net.ancillary import Arrival
 from mcastctl.net.arrival import record
+from mcastctl.net.following import Following
 from mcastctl.net.listener import arrivals, batches
 from mcastctl.net.loop import Loop
 from mcastctl.net.receiver import Receiver, Subscription
@@ -126,36 +127,41 @@ class Responding:
             rate or (LONG_RATE if longer else REQUEST_RATE),
             rate_per_source or (LONG_RATE_PER_SOURCE if longer else REQUEST_RATE_PER_SOURCE),
         )
-        self._receivers: list[Receiver] = []
+        self._readers: dict[int, Receiver | Door] = {}
+        self._following = Following(wanted, Receiver, self._readers, renamed=self.statistics.rename)
         self._doors: dict[tuple[int, int], Door] = {}
         self._answers: list[Datagram] = []
 
     def records(self, loop: Loop, limits: Limits) -> Iterator[Record]:
         """Join, then yield memberships, the requests answered and (traced) the answers."""
         self._most = limits.count
-        self._receivers = receiver.open_all(self._wanted)
+        joined = list(self._following.begin(loop))
         for version, port in dict.fromkeys((family(one.group), one.port) for one in self._wanted):
-            self._doors[version, port] = Door(version, port)
-        for one in self._receivers:
-            yield from one.memberships("joined")
+            door = self._doors[version, port] = Door(version, port)
+            self._readers[door.fileno()] = door
+        yield from joined
         yield from remarks.receiving(self._wanted)
         if self._children:
             self._children.attach(loop)
         loop.spin_ns = SPIN_NS
-        readers: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
-        alarm = self._children.next_ns if self._children else lambda: None
-        for _, batch in batches(readers, arrivals, loop, limits, alarm=alarm):
+        for reader, batch in batches(self._readers, arrivals, loop, limits, alarm=self._alarm):
             before = self.replies_sent
             for request, arrival in batch:
                 if self._consider(request, arrival):
                     yield request
                     yield from self._answered()
+            if reader is None:
+                yield from self._following.attend()
             if self._children:
                 self._children.poll()
             limits.take(self.replies_sent - before, time.monotonic_ns())
             yield from self._answered()
-        for one in self._receivers:
-            yield from one.memberships("left")
+        yield from self._following.end()
+
+    def _alarm(self) -> float | None:
+        """Return when the next child or a look for interfaces is due."""
+        times = (self._children.next_ns() if self._children else None, self._following.alarm_ns)
+        return min((moment for moment in times if moment is not None), default=None)
 
     def _answered(self) -> list[Datagram]:
         """Return the answers since the last call."""
@@ -206,8 +212,9 @@ class Responding:
     def summary(self) -> dict[str, object]:
         """Return the counters of the run."""
         fields = self.statistics.summary((time.monotonic_ns() - self._started_ns) / 1e9)
-        sockets: list[Receiver | Door] = [*self._receivers, *self._doors.values()]
-        fields["kernel_drops"] = sum(one.kernel_drops() for one in sockets)
+        doors = sum(one.kernel_drops() for one in self._doors.values())
+        fields["kernel_drops"] = self._following.kernel_drops() + doors
+        fields["deaf_s"] = self._following.deaf_s()
         fields["replies_sent"] = self.replies_sent
         fields["reply_bytes"] = self.reply_bytes
         fields["ignored"] = self.ignored | self._unanswered()
@@ -225,8 +232,7 @@ class Responding:
         """Leave every group, close every socket and end the children that still run."""
         if self._children:
             self._children.stop()
-        for heard in self._receivers:
-            heard.close()
+        self._following.close()
         for door in self._doors.values():
             door.close()
 

@@ -1,5 +1,6 @@
 """One socket that sends datagrams to groups: source, port and interface each chosen apart."""
 
+import errno
 import os
 import select
 import time
@@ -17,6 +18,10 @@ from mcastctl.net.sockopts import SockAddr
 
 _MOST_UNREACHABLE = 1024
 """Hosts whose ICMP errors are counted; who forges errors may name any number."""
+_GONE = {errno.ENODEV, errno.ENXIO, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
+"""What sending by an interface that is gone is refused with."""
+_LOOK_NS = 50_000_000
+"""Between two looks for its successor."""
 
 
 class Egress(NamedTuple):
@@ -75,6 +80,7 @@ class Sender:
         self.unreachable: dict[str, int] = {}  # ICMP reports by destination
         self.attempted = self.sent = self.sent_bytes = 0
         self._connected: Sender | None = None
+        self._look_ns = 0
 
     def _configure(self, egress: Egress) -> None:
         sock, version = self._sock, self.version
@@ -123,6 +129,8 @@ class Sender:
             raise
         except OSError as error:
             number = error.errno or 0
+            if self.follow(number):
+                return self.send(payload, target)
             self.note_refused(1, number)
             return number
         self.note_sent(1, len(payload))
@@ -138,6 +146,25 @@ class Sender:
         """Count `number` datagrams that the kernel refused with this errno."""
         self.attempted += number
         self.errors[error] = self.errors.get(error, 0) + number
+
+    def follow(self, error: int) -> bool:
+        """Leave by the interface that bears the name of ours now, if ours is gone; tell if so.
+
+        `error` is the errno of a refusal.
+        """
+        now_ns = time.monotonic_ns()
+        if self.out is None or error not in _GONE or now_ns < self._look_ns:
+            return False
+        self._look_ns = now_ns + _LOOK_NS
+        found = nic.find(self.out.name, late=True)
+        if not found.ifindex or nic.name_of(self.out.ifindex):
+            return False
+        try:
+            sockopts.set_egress(self._sock, self.version, found.ifindex)
+        except OSError:
+            return False  # it went again
+        self.out = found
+        return True
 
     def connect(self, target: Target) -> "Sender | None":
         """Return a sender of the same source and port for this group alone, None if refused.
@@ -190,8 +217,8 @@ class Sender:
         """Return the destination as the socket takes it."""
         if self.version == 4:
             return target.host, target.port
-        scoped = target.nic is not None and keeps_zone(target.host)
-        return target.host, target.port, 0, target.nic.ifindex if scoped and target.nic else 0
+        by = self.out or target.nic
+        return target.host, target.port, 0, by.ifindex if by and keeps_zone(target.host) else 0
 
     def drain_errors(self) -> bool:
         """Empty the error queue; tell whether it held an ICMP report about an earlier datagram.

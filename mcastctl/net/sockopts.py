@@ -96,6 +96,11 @@ def join(sock: Socket, group: str, ifindex: int, source: str | None = None) -> N
     sock.setsockopt(_LEVEL[family(group)], option, pack_group_req(ifindex, group, source))
 
 
+def leave(sock: Socket, group: str, ifindex: int) -> None:
+    """Leave a group on one interface, whatever filter it was joined with."""
+    sock.setsockopt(_LEVEL[family(group)], HERE.leave_group, pack_group_req(ifindex, group))
+
+
 def block(sock: Socket, group: str, ifindex: int, source: str) -> None:
     """Stop hearing one source of a group joined from any source (filter mode EXCLUDE)."""
     request = pack_group_req(ifindex, group, source)

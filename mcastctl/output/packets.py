@@ -187,4 +187,4 @@ def captured(fields: summaries.Fields) -> list[str]:
         notes.append(f"{fields['forgotten']} of who was heard forgotten to make room")
     if fields.get("kernel_drops"):
         notes.append(f"{fields['kernel_drops']} dropped by the kernel")
-    return [", ".join(notes)]
+    return [", ".join(notes) + summaries.deaf(fields)]

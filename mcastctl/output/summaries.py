@@ -74,9 +74,9 @@ def _heard(fields: Fields) -> list[str]:
     if fields["packets"]:
         return [
             f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s"
-            f"{_quality(fields)}{_drops(fields)}{_ended(fields)}"
+            f"{_quality(fields)}{_drops(fields)}{deaf(fields)}{_ended(fields)}"
         ]
-    line = f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}"
+    line = f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}{deaf(fields)}"
     if not fields["exit_status"]:
         return [line]  # nothing was expected
     return [
@@ -119,6 +119,12 @@ def _quality(fields: Fields) -> str:
 def _drops(fields: Fields) -> str:
     drops = fields.get("kernel_drops", 0)
     return f"; dropped by this host's full socket buffer {drops}" if drops else ""
+
+
+def deaf(fields: Fields) -> str:
+    """Return how long something could not be heard at all, '' for never."""
+    seconds = fields.get("deaf_s", 0)
+    return f"; deaf for {seconds:.3f} s" if seconds else ""
 
 
 def _stream(stream: Fields) -> str:
@@ -174,7 +180,7 @@ def _answered(fields: Fields) -> str:
     ignored = sum(fields["ignored"].values())
     because = _errors(fields["ignored"]) if ignored else ""
     answered = counted(fields["replies_sent"], "request")
-    line = f"answered {answered}, ignored {ignored} {because}".rstrip()
+    line = f"answered {answered}, ignored {ignored} {because}".rstrip() + deaf(fields)
     failed = sum(fields["errors"].values())
     return f"{line}; answers refused {failed} {_errors(fields['errors'])}" if failed else line
 

@@ -1,0 +1,142 @@
+"""Whether what an interface brings can be heard, as news of it come in: deaf since when, and why.
+
+Pure: events and times go in, notices and what is to be done come out.
+"""
+
+from typing import NamedTuple
+
+from mcastctl.model.records import Notice
+
+GONE, LATE, DOWN, NO_CARRIER = "gone", "late", "down", "no-carrier"
+"""Why an interface is deaf; '' when it is not."""
+
+
+class Moment(NamedTuple):
+    """One instant on both clocks: since the epoch for people, monotonic to count from, in ns."""
+
+    ts_ns: int
+    mono_ns: int
+
+
+class LinkState(NamedTuple):
+    """An interface as it is now: whether it is up, and has a carrier (IFF_LOWER_UP)."""
+
+    ifindex: int
+    name: str
+    up: bool
+    carrier: bool
+
+    @property
+    def cause(self) -> str:
+        """Why nothing can arrive on it, '' when something can."""
+        if not self.up:
+            return DOWN
+        return "" if self.carrier else NO_CARRIER
+
+
+class LinkGone(NamedTuple):
+    """An interface that was deleted, or moved to another network namespace."""
+
+    ifindex: int
+
+
+class AddressNews(NamedTuple):
+    """An address, 4 or 16 bytes, that came to an interface or (not `added`) left it."""
+
+    ifindex: int
+    packed: bytes
+    added: bool
+
+
+News = LinkState | LinkGone | AddressNews
+
+_PHRASES = {
+    GONE: "{} is gone: deaf until it is back",
+    LATE: "waiting for interface {}",
+    DOWN: "{} is down: nothing can arrive there",
+    NO_CARRIER: "{} has no carrier: nothing can arrive there",
+}
+_HINTS = {
+    DOWN: "ip link set {} up",
+    NO_CARRIER: "look at the cable, or at the other end of a veth or bridge port",
+}
+_WERE = {GONE: "was gone", LATE: "was not there", DOWN: "was down", NO_CARRIER: "had no carrier"}
+
+
+class Hearing:
+    """One interface through time, by whatever index and name it has just now."""
+
+    def __init__(self, name: str, ifindex: int) -> None:
+        self.name = name
+        self.ifindex = ifindex
+        self.cause = ""
+        self._causes: list[str] = []
+        self._lost_as = name
+        self._since_ns = 0
+
+    def note(self, cause: str, now: Moment) -> list[Notice]:
+        """Take down why nothing can be heard from `now` on ('' it can); return what to tell."""
+        if cause == self.cause:
+            return []
+        before, self.cause = self.cause, cause
+        if cause and not before:
+            self._since_ns, self._causes, self._lost_as = now.mono_ns, [], self.name
+        if cause:
+            self._causes.append(cause)
+            return [self._lost(cause, now)]
+        first = self._causes[0] == LATE
+        return [self._told(now, "listening now" if first else "listening again")]
+
+    def renamed(self, name: str, now: Moment) -> list[Notice]:
+        """Take a new name; return what to tell."""
+        if not name or name == self.name:
+            return []
+        before, self.name = self.name, name
+        text = f"{before} is called {name} now (index {self.ifindex})"
+        return [Notice(now.ts_ns, "warning", "renamed", text, "", self._keys())]
+
+    def ended(self, now: Moment) -> list[Notice]:
+        """Return what to tell at the end of a run: that it is deaf still."""
+        return [self._told(now, "to the end")] if self.cause else []
+
+    def _lost(self, cause: str, now: Moment) -> Notice:
+        text, hint = (words.get(cause, "").format(self.name) for words in (_PHRASES, _HINTS))
+        if cause == LATE and not self.name:
+            text = "waiting for a route or an interface"
+        return Notice(now.ts_ns, "warning", cause, text, hint, self._keys())
+
+    def _told(self, now: Moment, end: str) -> Notice:
+        """Return how long it was deaf, and why."""
+        seconds = (now.mono_ns - self._since_ns) / 1e9
+        causes = list(dict.fromkeys(self._causes))
+        why = " and ".join(_WERE[one] for one in causes)
+        where = self._lost_as or self.name
+        other = "" if self.cause or where == self.name else f" on {self.name}"
+        text = f"deaf for {seconds:.3f} s on {where}, {end}{other}: it {why}"
+        more = (*self._keys(), ("deaf_s", round(seconds, 6)), ("causes", causes))
+        return Notice(now.ts_ns, "warning", "deaf", text, "", more)
+
+    def _keys(self) -> tuple[tuple[str, object], ...]:
+        named: tuple[tuple[str, object], ...] = (("iface", self.name),) if self.name else ()
+        return (*named, ("ifindex", self.ifindex))
+
+
+class Deafness:
+    """How long at least one of several interfaces was deaf."""
+
+    def __init__(self) -> None:
+        self._before_ns = 0
+        self._since_ns: int | None = None
+
+    def note(self, deaf: bool, now: Moment) -> None:
+        """Take down whether one of them is, from now on."""
+        if deaf and self._since_ns is None:
+            self._since_ns = now.mono_ns
+        elif not deaf and self._since_ns is not None:
+            self._before_ns += now.mono_ns - self._since_ns
+            self._since_ns = None
+
+    def seconds(self, now: Moment) -> float:
+        """Return the time until now, to the microsecond."""
+        running = 0 if self._since_ns is None else now.mono_ns - self._since_ns
+        return round((self._before_ns + running) / 1e9, 6)
