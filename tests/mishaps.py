@@ -32,10 +32,10 @@ class Cable:
         self.b.ip(f"link del {self.far}")
 
     def plug(self, index: int, *, up: bool = True, address: bool = True) -> None:
-        """Make it again, the far end with this index and the near one with the next."""
+        """Make it again, the far end with this index and the near one with a hundred more."""
         self.index = index
         self.world.anchor.ip(
-            f"link add {self.near} index {index + 1} netns {self.a.pid} type veth "
+            f"link add {self.near} index {index + 100} netns {self.a.pid} type veth "
             f"peer name {self.far} index {index} netns {self.b.pid}"
         )
         self.a.ip(*self.address(self.a), f"link set {self.near} up")

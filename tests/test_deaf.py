@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mishaps import Cable, Soak, State
 from streams import Json, Stream
 from world import Host, Running, World
 
-GROUPS = ["239.1.1.1:5004", "[ff15::1]:5004", "10.0.1.1@232.1.1.1:5004"]
+GROUPS = ["239.1.1.1:5004", "[ff02::1:1%b0]:5004", "10.0.1.1@232.1.1.1:5004"]
 SOON_S = 2.0
 """The promise: so long after an interface is back it is listened on again."""
 
@@ -24,9 +25,9 @@ def cable(world: World) -> Cable:
     return Cable(world, world.host("a"), world.host("b"))
 
 
-def start(host: Host, *args: str | Path, joined: int = 1) -> Running:
+def start(host: Host, *args: str | Path, joined: int = 1, **options: Any) -> Running:
     """A listener, responder or capture that has begun."""
-    running = host.start_mcastctl(*args, "-j")
+    running = host.start_mcastctl(*args, "-j", **options)
     sniffs = args[0] == "sniff"
     running.wait_stdout('"code":"capturing"' if sniffs else '^{"type":"joined"', count=joined)
     return running
@@ -82,24 +83,27 @@ class Watched:
 def test_every_fault_is_told_and_survived(world: World, tmp_path: Path) -> None:
     wire = cable(world)
     a, b = wire.a, wire.b
-    anything = [f'"direction":"rx".*"dst":"{group}"' for group in ("239.1.1.1", "ff15::1")]
+    anything = [f'"direction":"rx".*"dst":"{group}"' for group in ("239.1.1.1", "ff02::1:1")]
     anything.append('"direction":"rx".*"dst":"232.1.1.1"')
     answers = ['"direction":"tx"']
     frames = ['"proto":"mcastctl".*"dst":"239.1.1.1"|"dst":"239.1.1.1".*"dport":5004']
     packets = ["sniff", "-i", "b0", "udp dst port 5004"]
-    path = tmp_path / "some.pcap"
+    path, both = tmp_path / "some.pcap", tmp_path / "both.pcapng"
+    world.link(a, b)
+    nobody: dict[str, Any] = {"privileged": False}
     everything = Watched(
         {
-            "listen": (start(b, "listen", *GROUPS, "-i", "b0", joined=3), anything),
-            "echo": (start(b, "echo", "239.1.1.1:5004", "-i", "b0", "--any"), answers),
+            "listen": (start(b, "listen", *GROUPS, "-i", "b0", joined=3, **nobody), anything),
+            "echo": (start(b, "echo", "239.1.1.1:5004", "-i", "b0", "--any", **nobody), answers),
             "shown": (start(b, *packets), frames),
             "written": (start(b, *packets, "-w", path), []),
+            "both": (start(b, *packets, "-i", "b1", "-w", both), []),
         }
     )
     listener = everything.running["listen"][0]
     senders = [
         a.start_mcastctl("send", group, "-i", "a0", "--probe", "--interval", "20ms", "-q", "-j")
-        for group in ("239.1.1.1:5004", "[ff15::1]:5004", "232.1.1.1:5004")
+        for group in ("239.1.1.1:5004", "[ff02::1:1]:5004", "232.1.1.1:5004")
     ]
     everything.heard()
     undone = {
@@ -139,7 +143,7 @@ def test_every_fault_is_told_and_survived(world: World, tmp_path: Path) -> None:
     told = notices(heard["listen"], "renamed")
     assert [one["iface"] for one in told] == ["wan0", "b0"]
     streams = {one["dst"]: one for one in heard["listen"].summary["streams"]}
-    for summary, group in zip(sent, ("239.1.1.1", "ff15::1", "232.1.1.1"), strict=True):
+    for summary, group in zip(sent, ("239.1.1.1", "ff02::1:1", "232.1.1.1"), strict=True):
         stream = streams[group]
         assert stream["packets"] + stream["lost"] == stream["last_seq"] - stream["first_seq"] + 1
         assert stream["packets"] <= summary["sent"]
@@ -147,16 +151,18 @@ def test_every_fault_is_told_and_survived(world: World, tmp_path: Path) -> None:
         assert summary["attempted"] == summary["sent"] + summary["refused"]
         assert summary["refused"], "the near end was away, too"
     # The same file goes on: what is in it is what was counted.
-    assert heard["written"].summary["written"] == heard["written"].summary["packets"] > 0
-    read = b.mcastctl("sniff", "-r", path, "-j")
-    assert len(Stream.of(read).all("packet")) == heard["written"].summary["written"]
+    for name, file in (("written", path), ("both", both)):
+        assert heard[name].summary["written"] == heard[name].summary["packets"] > 0
+        read = Stream.of(b.mcastctl("sniff", "-r", file, "-j", timeout=30))
+        assert len(read.all("packet")) == heard[name].summary["written"]
 
 
 def test_a_membership_counts_once_however_often_it_was_lost(world: World) -> None:
     """The kernel lets a socket have 20, and counts those of interfaces that are gone."""
     wire = cable(world)
     wire.b.sysctl("net.ipv4.igmp_max_memberships", 20)
-    listener = start(wire.b, "listen", "239.1.1.1:5004", "-i", "b0", "-c", "1")
+    args = ["listen", "239.1.1.1:5004", "-i", "b0", "-c", "1", "--no-hints"]
+    listener = start(wire.b, *args)
     states = []
     for turn in range(25):
         wire.pull()
@@ -321,6 +327,20 @@ def test_a_late_route_is_waited_for(world: World) -> None:
     waiting.wait_stdout('"type":"joined".*"iface":"b0"')
     waiting.wait_stdout('"code":"deaf"')
     assert ended(waiting).all("joined")[0]["ifindex"] == b.ifindex()
+
+
+def test_two_names_of_one_late_interface_are_one(world: World) -> None:
+    wire = cable(world)
+    wire.pull()
+    args = ["listen", "239.1.1.1:5004", "-i", "b0", "-i", "10.0.1.2", "-j", "--wait"]
+    waiting = wire.b.start_mcastctl(*args)
+    waiting.wait_stdout('"code":"late"', count=2)
+    wire.plug(wire.index)
+    waiting.wait_stdout('"code":"deaf"', count=2)
+    assert wire.a.mcastctl("send", "239.1.1.1:5004", "once", "-i", "a0").returncode == 0
+    waiting.wait_stdout('"type":"datagram"')
+    stream = ended(waiting)
+    assert (len(stream.all("joined")), stream.payloads) == (1, ["once"])
 
 
 # mcastctl where netlink is forbidden, as in some sandboxes, or unknown, as on other systems

@@ -54,7 +54,7 @@ _PHRASES = {
     GONE: "{} is gone: deaf until it is back",
     LATE: "waiting for interface {}",
     DOWN: "{} is down: nothing can arrive there",
-    NO_CARRIER: "{} has no carrier: nothing can arrive there",
+    NO_CARRIER: "{} has no carrier: nothing can arrive from outside",
 }
 _HINTS = {
     DOWN: "ip link set {} up",

@@ -242,7 +242,8 @@ class Following:
         """Open what waits and can be opened."""
         known: dict[tuple[str, str], Nic | None] = {}
         opened = set()
-        for place in self._places:
+        taken = {one.subscription[:3] for one in self.receivers}
+        for place in list(self._places):
             if place.ends_ns is not None or (place.receiver is not None and not place.away):
                 continue
             subscription, hearing = place.subscription, place.hearing
@@ -252,17 +253,21 @@ class Following:
             found = known[key]
             if found is None or not found.ifindex:
                 continue
-            if place.receiver is None:
-                yield from self._reopen(place, found, now)
+            wanted = subscription._replace(nic=found)
+            if place.receiver is not None:
+                if found.name == place.home:
+                    self._dismiss(place)
+            elif wanted[:3] in taken:  # two names of one interface were given
+                self._places.remove(place)
+                yield from self._without_places(hearing, now)
+            else:
+                taken.add(wanted[:3])
+                yield from self._reopen(place, wanted, now)
                 opened.add(place.hearing)
-            elif found.name == place.home:
-                self._dismiss(place)
         yield from self._judge(opened)
 
-    def _reopen(self, place: _Place, found: Nic, now: Moment) -> Iterator[Told]:
-        subscription = place.subscription._replace(nic=found)
-        if any(one.receiver and one.subscription[:3] == subscription[:3] for one in self._places):
-            return  # another of these is there already: both were asked for by other names
+    def _reopen(self, place: _Place, subscription: Subscription, now: Moment) -> Iterator[Told]:
+        found = subscription.nic
         try:
             receiver = self._open(subscription)
         except SocketError as error:
@@ -292,6 +297,10 @@ class Following:
             hearing.name, hearing.ifindex = found
             return
         place.hearing = same or Hearing(*found)
+        yield from self._without_places(hearing, now)
+
+    def _without_places(self, hearing: Hearing, now: Moment) -> Iterator[Told]:
+        """End what nothing is listened to any more."""
         if hearing not in self._hearings():
             yield from self._note(hearing, "", now)
 

@@ -22,6 +22,8 @@ _LINK, _IPV4_IFADDR, _IPV6_IFADDR = 0x1, 0x10, 0x100
 """RTMGRP_ bits, <linux/rtnetlink.h>."""
 _NLM_F_REQUEST = 1
 _ENOUGH = 64 << 10
+_MOST = 1024
+"""Datagrams read before signals and deadlines are looked at."""
 _PATIENCE_S = 2.0
 
 
@@ -52,15 +54,16 @@ class LinkWatch:
             return self._compare()
         found: list[News] = []
         lost = False
-        while True:
+        for _ in range(_MOST):
             try:
                 found += linknews.news(self._sock.recv(_ENOUGH))
             except BlockingIOError:
-                return None if lost else found
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 lost = True
+        return None if lost else found
 
     def _compare(self) -> list[News]:
         now = dict(socket.if_nameindex())
