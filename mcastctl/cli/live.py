@@ -79,13 +79,12 @@ class Opening(Generic[C]):
         if not given["wait"]:
             self._open()
 
-    def _open(self) -> C:
+    def _open(self) -> None:
         self.what = wanted(self._given)
         texts = named(self._given)
         self.present = Presence([(text, nic.find(text)) for text in texts])
         self.opened = self._start(self.what, self.present)
         privilege.surrender(self._who)
-        return self.opened
 
     def begin(
         self, loop: "Loop", limits: Limits, runs_as: privilege.Identity | None
