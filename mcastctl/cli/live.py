@@ -140,10 +140,10 @@ def capture(given: dict[str, Any]) -> int:
     changed = privilege.lower(who)
     opening: Opening[Live | Sockets] = Opening(given, who, open_live)
     explainer = sniff.explain(given, name)  # only now is anything loaded that looks into frames
+    started_ns = time.monotonic_ns()
     limits = run.limits(given)
     each = name != "text" or given["streams"] or given["control"]
     sink = sniff.open_sink(name, given, explainer, limits)
-    started_ns = time.monotonic_ns()
 
     def everything(loop: "Loop") -> Iterator[Any]:
         yield from opening.begin(loop, limits, who if changed else None)
