@@ -293,6 +293,33 @@ def private(tmp_path: Path) -> Iterator[Path]:
         run.rmdir()
 
 
+ODD = [
+    '{"type": "interface", "addresses": [{"address": "10.9.9.9"}]}',
+    '{"type": "joined"} {"type": "summary", "streams": {"a": 1}, "responders": 7}',
+    '{"type":"joined"} {"type": "summary", "streams": [{"dst": 1}], "stream": [], "requests": "x"}',
+    '[1, "x", null, {"type": "finding", "severity": "error", "id": 7}]',
+    "\\033[31mno JSON {",
+]
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_a_host_that_talks_nonsense_is_lost_alone(world: World, tmp_path: Path, said: str) -> None:
+    """What claims to be mcastctl there may say anything: the others get their answers."""
+    a, b = world.host("a"), world.host("b")
+    world.link(a, b)
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\nprintf '%b' '{ODD[0]} {said}'\n")
+    ssh.chmod(0o755)
+    words = [*names([a, b]), "odd", "--ssh", str(ssh), "-c", "1", "-T", "2s"]
+    outcome, records = run_matrix(world.anchor, *words)
+    assert outcome.returncode == 1, outcome.stderr
+    assert "internal error" not in outcome.stderr
+    pairs = {(one["sender"], one["receiver"]): one for one in records if one["type"] == "pair"}
+    first, second = (f"netns:{one.pid}" for one in (a, b))
+    assert pairs[first, second]["state"] == pairs[second, first]["state"] == HEARD
+    assert pairs[first, "odd"]["state"] != HEARD
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="sshd runs as root only")
 def test_over_openssh(world: World, here: Place, private: Path) -> None:
     """The real client and the real server, joined by a pipe; the hosts' network is a namespace."""

@@ -93,14 +93,17 @@ class Explained(NamedTuple):
         return {**self.finding, "type": "finding", **about}
 
 
-def heard(summary: Mapping[str, Any], group: str) -> dict[str, Heard]:
-    """Return what the summary of `echo` has of each stream sent to the group, by its identity."""
+def heard(group: str, summary: Mapping[str, Any]) -> dict[str, Heard]:
+    """Return what the summary of `echo` has of each stream sent to the group, by its identity.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for what is no such summary.
+    """
     return {
         str(one["stream"]): Heard(
             str(one["src"]),
             int(one["packets"]) - int(one["duplicates"]),
             int(one["duplicates"]),
-            one.get("ttl"),
+            None if one.get("ttl") is None else int(one["ttl"]),
         )
         for one in summary["streams"]
         if one["dst"] == group and one.get("stream")
@@ -108,13 +111,16 @@ def heard(summary: Mapping[str, Any], group: str) -> dict[str, Heard]:
 
 
 def asked(summary: Mapping[str, Any]) -> Asked:
-    """Return what the summary of `ping` says."""
+    """Return what the summary of `ping` says. Raises as `heard` does."""
     responders = {}
     for one in summary["responders"]:
         leg = one["multicast"]
         if leg["received"]:
             responders[str(one["responder"])] = Responder(
-                int(leg["received"]), int(leg["duplicates"]), leg["rtt_avg_ms"], leg["hops"]
+                int(leg["received"]),
+                int(leg["duplicates"]),
+                None if leg["rtt_avg_ms"] is None else float(leg["rtt_avg_ms"]),
+                None if leg["hops"] is None else int(leg["hops"]),
             )
     return Asked(str(summary["stream"]), int(summary["requests"]), responders)
 

@@ -6,7 +6,8 @@ and answers, `ping` asks, `doctor` explains while `send` sends once more.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from mcastctl.model import matrix
 from mcastctl.model.endpoint import Endpoint, format_endpoint
@@ -14,6 +15,7 @@ from mcastctl.net import reach
 from mcastctl.net.fleet import Fleet, Session
 from mcastctl.net.reach import Target
 
+T = TypeVar("T")
 _SLACK_S = 10.0
 """Seconds for a host to start and end a program, beside what the program itself takes."""
 _FEWEST = 2
@@ -123,7 +125,8 @@ class _Survey:
             found = [one for one in session.records() if one.get("type") == "interface"]
             if session.status != 0 or not found:
                 self._lose(session)
-            self._addresses[session.name] = tuple(_addresses(found))
+            else:
+                self._addresses[session.name] = self._read(session, _addresses, found) or ()
 
     def listen(self) -> dict[str, Session]:
         """Start a listener on each host; return those that have joined."""
@@ -156,7 +159,9 @@ class _Survey:
                 self._lose(session)
                 continue
             self._versions[session.name] = _version(session)
-            said[session.name] = matrix.asked(summary)
+            run = self._read(session, matrix.asked, summary)
+            if run is not None:
+                said[session.name] = run
         return said
 
     def heard(
@@ -168,8 +173,10 @@ class _Survey:
             summary = _last(session, "summary")
             if summary is None:
                 self._lose(session)
-            else:
-                receivers[name] = matrix.heard(summary, self._plan.group)
+                continue
+            listened = self._read(session, partial(matrix.heard, self._plan.group), summary)
+            if listened is not None:
+                receivers[name] = listened
         hosts = self.hosts()
         if self._plan.existing:
             receivers = matrix.answered(hosts, senders)
@@ -249,6 +256,14 @@ class _Survey:
         script = reach.line(command, guarded=held)
         return Session(target.name, reach.argv(target, self._plan.ssh, script))
 
+    def _read(self, session: Session, read: Callable[[Any], T], said: Any) -> T | None:
+        """Read what a host said; one whose answer is no answer of ours is lost, not the run."""
+        try:
+            return read(said)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._lost.setdefault(session.name, "its answer is not that of an mcastctl like this")
+            return None
+
     def _lose(self, session: Session) -> None:
         said = _last(session, "notice")
         reason = str(said["text"]) if said else session.complaint
@@ -273,12 +288,14 @@ def _version(session: Session) -> str | None:
     return str(found["version"]) if "version" in found else None
 
 
-def _addresses(interfaces: list[dict[str, Any]]) -> Iterator[str]:
-    for one in interfaces:
-        if not one.get("loopback"):
-            yield from (str(each["address"]) for each in one.get("addresses", ()))
+def _addresses(interfaces: list[dict[str, Any]]) -> tuple[str, ...]:
+    own = [one for one in interfaces if not one.get("loopback")]
+    return tuple(str(each["address"]) for one in own for each in one.get("addresses", ()))
 
 
 def _first_error(session: Session) -> dict[str, Any] | None:
-    found = (one for one in session.records() if one.get("type") == "finding")
-    return next((one for one in found if one.get("severity") == "error"), None)
+    for one in session.records():
+        told = all(isinstance(one.get(key), str) for key in ("id", "title", "where"))
+        if told and (one.get("type"), one.get("severity")) == ("finding", "error"):
+            return one
+    return None
