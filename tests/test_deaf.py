@@ -318,6 +318,27 @@ def test_a_late_interface_is_waited_for(world: World, tmp_path: Path, program: s
     assert 0 < stream.summary["deaf_s"] < stream.summary["elapsed_s"]
 
 
+@pytest.mark.parametrize("file", [[], ["-w", "x.pcap"]], ids=["shown", "written"])
+def test_a_capture_waits_until_the_interface_is_up(
+    world: World, tmp_path: Path, file: list[str]
+) -> None:
+    """What is made is not up at once, and libpcap opens no interface that is down."""
+    wire = cable(world)
+    wire.b.ip("link set b0 down")
+    words = ["sniff", "-i", "b0", "--wait", "-j", "-c", "1", "-T", "30s", "udp", "port", "5004"]
+    waiting = wire.b.start_mcastctl(*words, *file, cwd=tmp_path)
+    waiting.wait_stdout('"code":"down"')
+    wire.b.ip("link set b0 up")
+    waiting.wait_stdout('"code":"capturing"')
+    sender = wire.a.start_mcastctl(
+        "send", "239.1.1.1:5004", "hello", "-i", "a0", "-c", "100", "--interval", "100ms", "-q"
+    )
+    stream = Stream.of(waiting.finish())
+    sender.stop()
+    assert (stream.status, stream.summary["reason"]) == (0, "count")
+    assert notices(stream, "deaf")[0]["causes"] == ["down"]
+
+
 def test_a_late_route_is_waited_for(world: World) -> None:
     b = world.host("b")
     args = ["listen", "239.1.1.1:5004", "-j"]

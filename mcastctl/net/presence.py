@@ -22,7 +22,7 @@ from mcastctl.model.hearing import (
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice
 from mcastctl.net import linkwatch, nic
-from mcastctl.net.linkwatch import LOOK_S, LinkWatch, moment
+from mcastctl.net.linkwatch import LOOK_S, LinkWatch, moment, state
 from mcastctl.net.loop import Loop
 from mcastctl.net.nic import Nic
 
@@ -129,7 +129,10 @@ class Presence:
 
 
 def appear(names: Sequence[str], loop: Loop, limits: Limits) -> Iterator[Notice]:
-    """Wait until there is an interface for each name; a limit or a signal ends it before."""
+    """Wait until there is an interface for each name, and it is up: libpcap opens no other.
+
+    A limit or a signal ends it before.
+    """
     missing = {text: Hearing(text, 0) for text in names}
     watch = LinkWatch()
     if watch.told:
@@ -138,8 +141,10 @@ def appear(names: Sequence[str], loop: Loop, limits: Limits) -> Iterator[Notice]
         now = moment()
         for text, hearing in list(missing.items()):
             found = nic.find(text, late=True)
-            yield from hearing.note("" if found.ifindex else LATE, now)
-            if found.ifindex:
+            there = state(found) if found.ifindex else None
+            cause = LATE if there is None else "" if there.up else there.cause
+            yield from hearing.note(cause, now)
+            if not cause:
                 del missing[text]
         if not missing or loop.stopped_by is not None:
             break
