@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import socket
 import struct
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mcastctl.net import ancillary, platforms, sockopts
+from mcastctl.model import refusal, surroundings
+from mcastctl.net import ancillary, platforms, sockopts, whereabouts
 from mcastctl.net.platforms import DARWIN, LINUX, WINDOWS, Platform
 
 Call = tuple[int, int, bytes | int]
@@ -212,3 +216,39 @@ def test_numbers_the_kernel_knows() -> None:
                 for value in (1, 0, 1):
                     sock.setsockopt(level, number, value)
                     assert sock.getsockopt(level, number) == value
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("system", "operation", "number", "cause", "hint"),
+    [
+        ("win32", "bind", 10049, "cannot assign requested address (WSAEADDRNOTAVAIL)", "never to"),
+        ("win32", "bind", 10013, "permission denied (WSAEACCES)", "excludedportrange"),
+        ("win32", "bind", 10048, "address already in use (WSAEADDRINUSE)", "another"),
+        ("win32", "send", 10051, "network is unreachable (WSAENETUNREACH)", "-i IFACE"),
+        ("win32", "send", 10055, "no buffer space available (WSAENOBUFS)", "--pps"),
+        ("darwin", "send", errno.EHOSTUNREACH, "(EHOSTUNREACH)", "Local Network"),
+        ("linux", "send", errno.EHOSTUNREACH, "(EHOSTUNREACH)", "a route calls"),
+        ("wsl", "join", errno.ENODEV, "no such device (ENODEV)", "networkingMode=mirrored"),
+        ("linux", "join", errno.ENODEV, "no such device (ENODEV)", "-i"),
+    ],
+)
+def test_a_refusal_means_what_it_means_there(
+    system: str, operation: str, number: int, cause: str, hint: str
+) -> None:
+    assert refusal.cause(number, os.strerror(surroundings.standard(number) or 0)).endswith(cause)
+    assert hint in refusal.remedy(operation, number, system)
+
+
+def test_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = tmp_path / "osrelease"
+    release.write_text("5.15.167.4-microsoft-standard-WSL2\n")
+    monkeypatch.setattr(whereabouts, "HERE", LINUX)
+    assert whereabouts.surroundings(str(release)) == "wsl"
+    release.write_text("6.18.0-1-amd64\n")
+    assert whereabouts.surroundings(str(release)) == "linux"
+    assert whereabouts.surroundings(str(tmp_path / "none")) == "linux"
+    monkeypatch.setattr(whereabouts, "HERE", WINDOWS)
+    assert whereabouts.surroundings(str(release)) == "win32"

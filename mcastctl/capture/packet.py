@@ -49,7 +49,8 @@ def open_socket(*, every: bool) -> Socket:
         raise SocketError(
             "cannot capture: raw sockets need CAP_NET_RAW (EPERM)",
             hint="run it as 'sudo mcastctl sniff ...', under 'setpriv' or a systemd unit with "
-            "ambient CAP_NET_RAW, or try in a namespace: 'unshare -rn'; -r FILE needs nothing",
+            "ambient CAP_NET_RAW, in a container with --cap-add NET_RAW, or try in a namespace: "
+            "'unshare -rn'; -r FILE needs nothing",
             errno=error.errno,
         ) from error
     attach(sock, REJECT)

@@ -8,6 +8,9 @@ in the same words by `send`, to whom it happens, and by `doctor`, who finds it i
 import errno
 from typing import NamedTuple
 
+from mcastctl.model import surroundings
+from mcastctl.model.surroundings import WINSOCK, standard
+
 
 class Cause(NamedTuple):
     """Why a send was refused: the doctor's finding, in a few words, and what to do."""
@@ -90,17 +93,23 @@ def name(number: int | None) -> str:
     """Return 'ENOBUFS' for 105, 'unknown' for None (if_nametoindex gives no number)."""
     if number is None:
         return "unknown"
+    if number in WINSOCK:
+        return WINSOCK[number][0]
     return errno.errorcode.get(number, str(number))
 
 
 def cause(number: int | None, text: str | None) -> str:
     """Return 'no buffer space available (ENOBUFS)'."""
-    words = _WORDS.get(number or 0) or (text or "refused").lower()
+    words = _WORDS.get(standard(number) or 0) or (text or "refused").lower()
     return f"{words} ({name(number)})" if number is not None else words
 
 
-def remedy(operation: str, number: int | None) -> str:
-    """Return what to do when `operation` was refused with this errno."""
+def remedy(operation: str, number: int | None, system: str = "") -> str:
+    """Return what to do when `operation` was refused with this errno, by this kind of system."""
+    peculiar = surroundings.remedy(system, operation, number)
+    if peculiar is not None:
+        return peculiar
+    number = standard(number)
     found = _REMEDIES.get((operation, number or 0))
     if operation == "send" and (refused := sending(number)) is not None:
         found = f"{refused.title}: {refused.hint}"
@@ -109,7 +118,7 @@ def remedy(operation: str, number: int | None) -> str:
 
 def sending(number: int | None, group: str = "GROUP", iface: str = "IFACE") -> Cause | None:
     """Return why the kernel refused to send to a group by an interface, None for other errnos."""
-    found = _SENDING.get(number or 0)
+    found = _SENDING.get(standard(number) or 0)
     if found is None:
         return None
     table = f"ip -6 route add multicast ff00::/8 dev {iface} table local"

@@ -6,12 +6,12 @@ import select
 import time
 from typing import Any, NamedTuple
 
-from mcastctl.model import refusal
+from mcastctl.model import refusal, surroundings
 from mcastctl.model.address import family, is_multicast, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError, SocketError
 from mcastctl.model.records import Datagram, Notice
-from mcastctl.net import ancillary, nic, sockopts
+from mcastctl.net import ancillary, nic, sockopts, whereabouts
 from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import SockAddr
@@ -365,5 +365,7 @@ def refused(target: Target, number: int) -> Notice:
         hint = refusal.remedy("unicast", number)
     else:
         found = refusal.sending(number, target.host, target.nic.name if target.nic else "IFACE")
-        hint = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
+        peculiar = surroundings.remedy(whereabouts.surroundings(), "send", number)
+        told = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
+        hint = peculiar or told
     return Notice(time.time_ns(), "error", "refused", text, hint)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from mcastctl.model import refusal
 from mcastctl.model.address import family
 from mcastctl.model.errors import SocketError
+from mcastctl.net import whereabouts
 from mcastctl.net.platforms import HERE, Platform
 
 Socket = socket.socket
@@ -40,7 +41,7 @@ def refused(operation: str, what: str, error: OSError, port: int | None = None) 
     """Return the error for a refused `operation`; `what` reads on from 'cannot'."""
     return SocketError(
         f"cannot {what}: {refusal.cause(error.errno, error.strerror)}",
-        hint=refusal.remedy(operation, error.errno),
+        hint=refusal.remedy(operation, error.errno, whereabouts.surroundings()),
         errno=error.errno,
         port=port,
     )
