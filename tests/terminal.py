@@ -94,13 +94,14 @@ class Terminal:
         """Read until the command has ended and everything it wrote was seen."""
         os.close(self.theirs)
         self.theirs = -1
-        while self._read(timeout):
-            pass
+        deadline = time.monotonic() + timeout
+        while self._read(deadline - time.monotonic()):
+            assert time.monotonic() < deadline, f"still there after {timeout} s:\n{self.text}"
         return running.finish(timeout)
 
     def _read(self, timeout: float) -> bool:
         """Take what is there, False at the end or when nothing comes."""
-        if not select.select([self.ours], [], [], timeout)[0]:
+        if not select.select([self.ours], [], [], max(timeout, 0))[0]:
             return False
         try:
             data = os.read(self.ours, 65536)

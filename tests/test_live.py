@@ -242,12 +242,12 @@ def test_every_way_out_gives_the_terminal_back(world: World) -> None:
             assert ("heard nothing" in terminal.text) == heard
     with Terminal(80) as terminal:  # what it looks at goes away, and that is an error
         host.ip("link add name gone type veth peer name other", "link set gone up")
-        running = terminal.start(host, ["sniff", "-i", "gone", "--streams"])
-        terminal.wait("nothing yet")
+        running = terminal.start(host, ["ifaces", "gone", "--live", "--interval", "100ms"])
+        terminal.wait("^gone +0 ")
         host.ip("link del gone")
         assert terminal.finish(running).returncode == 2
         assert terminal.attentive
-        assert "error: interface gone is gone" in terminal.text
+        assert "error: no interface has the name, index or address 'gone'" in terminal.text
 
 
 def test_stopped_and_continued_by_a_shell(world: World) -> None:

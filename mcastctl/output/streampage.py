@@ -122,7 +122,7 @@ def columns(samples: Sequence[Sample], ascii_only: bool) -> list[Column | Chart]
     lost = [_lost(one) for one in samples]
     red = ["bold red" if one.lost > 0 else "" for one in samples]
     joined = ["-" if one.row.joined is None else ("no", "yes")[one.row.joined] for one in samples]
-    timed = [one.numbered and one.kind != MPEGTS for one in streams]
+    timed = [one.numbered and one.kind != MPEGTS and one.packets > 1 for one in streams]
     jitter = [
         f"{one.jitter.ns / 1e6:.3f} ms" if known else "-"
         for one, known in zip(streams, timed, strict=True)
