@@ -53,6 +53,17 @@ def test_files_are_up_to_date() -> None:
         assert there[path] == text, f"{path}: run python -m mcastctl.cli.generate"
 
 
+def test_the_readme_has_every_command_with_its_options() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert generate.reference() in readme, "run python -m mcastctl.cli.generate"
+    assert generate.with_reference(readme) == readme
+    for name, command in app.command_table().items():
+        usage = generate.reference().partition(f"mcastctl {name} ")[2].partition("\n\n")[0]
+        for param in command.params:
+            if isinstance(param, click.Option) and not param.hidden and param.name != "help":
+                assert max(param.opts, key=len) in usage, param.opts
+
+
 def test_generating_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
     before = generate.pages()
     monkeypatch.setenv("COLUMNS", "33")

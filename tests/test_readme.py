@@ -2,8 +2,11 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
+import control
+import frames
 import pytest
 from world import Place, World, need
 
@@ -61,22 +64,66 @@ def test_equivalents_run(world: World, peer: str, ours: str) -> None:
     assert "error" not in outcome.stderr
 
 
-def test_every_shell_command_names_real_options(here: Place) -> None:
-    """Each mcastctl line of the console blocks parses: its help page knows every option."""
+TROUBLE = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
+OURS = [sys.executable, "-m", "mcastctl"]
+SHORT = ["-T", "200ms"]
+END_BY_THEMSELVES = {"ifaces", "routes", "groups", "send"}
+
+
+def commands() -> list[str]:
+    """Every command line of ours in the console blocks and in the table of symptoms."""
     blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    lines = [
-        re.split(r" \| | && |   #", line.partition("$ ")[2])[0]
+    typed = [
+        re.split(r" \| | && |   +#", re.split("[$#] ", line, maxsplit=1)[1])[0].strip()
         for block in blocks
         for line in block.splitlines()
-        if "$ mcastctl" in line
+        if re.match(r"[-a-z]*[$#] ", line)
     ]
-    assert len(lines) >= 8
-    for line in lines:
+    asked = re.findall(r"^\| [^|]+ \| `([^`]+)`", TROUBLE, re.MULTILINE)
+    ours = [re.sub(r"^sudo (setpriv .*?(?=mcastctl))?", "", line) for line in (*typed, *asked)]
+    return list(dict.fromkeys(line for line in ours if line.startswith("mcastctl ")))
+
+
+def test_every_command_names_real_options(here: Place) -> None:
+    """Each parses: its help page knows every option."""
+    assert len(commands()) >= 30
+    for line in commands():
         words = shlex.split(line)[1:]
         page = here.mcastctl(words[0], "--help").stdout
         for word in words[1:]:
             if re.fullmatch(r"--?[A-Za-z][a-z-]*", word):
                 assert re.search(rf"(^|[ ,]){re.escape(word)}\b", page, re.MULTILINE), word
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same command, for a moment only."""
+    if words[0] == "ping":
+        return [*words, "--interval", "100ms", "--wait", "50ms", *([] if "-c" in words else SHORT)]
+    if "-T" in words:
+        words[words.index("-T") + 1] = SHORT[1]
+        return words
+    single = words[0] in END_BY_THEMSELVES and not {"--live", "--watch"} & set(words)
+    return words if single or {"-r", "--self-test"} & set(words) else [*words, *SHORT]
+
+
+def test_every_command_runs(world: World, tmp_path: Path) -> None:
+    """Each is typed on a host with the interfaces and files it names; none is an error."""
+    eth, other = world.host("eth"), world.host("other")
+    world.link(eth, other)
+    world.link(eth, other)
+    eth.ip("route add 224.0.0.0/4 dev eth0")
+    for name in ("join.pcap", "tv.pcapng"):
+        frame = frames.ether(control.IGMP["v3 report"])
+        (tmp_path / name).write_bytes(frames.pcap([frame]))
+    program = eth.popen([*OURS, "groups", "--watch"])  # somebody for --pid
+    for line in commands():
+        words = shortened(shlex.split(line)[1:])
+        if words[0] == "matrix":  # over ssh: tests/test_matrix.py
+            continue
+        if "--pid" in words:
+            words[words.index("--pid") + 1] = str(program.pid)
+        outcome = eth.run([*OURS, *words], check=False, cwd=tmp_path, input="hello\n", timeout=40)
+        assert outcome.returncode in (0, 1), f"{line}: {outcome.stderr}"
 
 
 def test_every_promise_names_a_test_that_is_there() -> None:

@@ -5,6 +5,7 @@ and compares.
 """
 
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -21,6 +22,13 @@ _COMPLETIONS = {
     "powershell": "mcastctl.ps1",
 }
 
+_REFERENCE = (
+    "<!-- From the command line itself: python -m mcastctl.cli.generate -->",
+    "<!-- end -->",
+)
+"""What stands around the reference in the README."""
+_WIDE = 30
+_HARD = "\N{NO-BREAK SPACE}"
 MANUAL = Path(__file__).parent / "manual"
 """What a command's page says in prose, as roff (man(7)): sections up to its exit status."""
 
@@ -77,6 +85,40 @@ def pages() -> dict[str, str]:
     for shell, file in _COMPLETIONS.items():
         found[f"completions/{file}"] = _completion(shell)
     return found
+
+
+def reference() -> str:
+    """Return every command with its options, for the README."""
+    blocks = []
+    for name, command in app.command_table().items():
+        context = click.Context(command, info_name=f"mcastctl {name}")
+        words = [one for one in command.collect_usage_pieces(context) if one != "[OPTIONS]"]
+        words += [
+            f"[{record[0].rpartition(', ')[2] if len(record[0]) > _WIDE else record[0]}]"
+            for one in command.get_params(context)
+            if isinstance(one, click.Option) and not one.hidden and one.name != "help"
+            if (record := one.get_help_record(context))
+        ]
+        head = f"mcastctl {name} "
+        blocks.append(
+            textwrap.fill(
+                " ".join(word.replace(" ", _HARD) for word in words),
+                initial_indent=head,
+                subsequent_indent=" " * len(head),
+                width=100,
+                break_long_words=False,
+                break_on_hyphens=False,
+            ).replace(_HARD, " ")
+        )
+    joined = "\n\n".join(blocks)
+    return f"{_REFERENCE[0]}\n```text\n{joined}\n```\n{_REFERENCE[1]}"
+
+
+def with_reference(readme: str) -> str:
+    """Return the README with its reference as of now."""
+    before, begin, rest = readme.partition(_REFERENCE[0])
+    _, end, after = rest.partition(_REFERENCE[1])
+    return before + reference() + after if begin and end else readme
 
 
 def _completion(shell: str) -> str:
@@ -167,6 +209,8 @@ def main() -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_text(text)
         sys.stderr.write(f"{path}\n")
+    readme = ROOT / "README.md"
+    readme.write_text(with_reference(readme.read_text()))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ mcastctl matrix alpha beta --existing                   ask the 'mcastctl echo' 
 """
 GROUP = "239.255.76.67:7645"
 """Where they meet unless told: the IPv4 local scope (RFC 2365 section 6.1)."""
+_SSH = "ssh -o BatchMode=yes"
 _NUMBER = p.whole("n", "number of hosts", 1, 1024)
 _SOME = p.whole("n", "number of silences", 0, 1024)
 
@@ -49,8 +50,8 @@ _SOME = p.whole("n", "number of silences", 0, 1024)
 @click.option("--max-loss", type=p.PERCENT, default=0.0, help="Most loss allowed (none).")
 @click.option("-T", "--timeout", type=p.TIME, default=15.0, help="Time to reach a host (15s).")
 @click.option("--parallel", type=_NUMBER, default=16, help="Hosts that are busy at once (16).")
-@click.option("--ssh", default="ssh -o BatchMode=yes", show_default=True, help="OpenSSH's client.")
-@click.option("--remote", default="mcastctl", show_default=True, help="The program on the hosts.")
+@click.option("--ssh", metavar="CMD", default=_SSH, show_default=True, help="OpenSSH's client.")
+@click.option("--remote", metavar="CMD", default="mcastctl", help="The program there (mcastctl).")
 @click.option("--existing", is_flag=True, help="Start no listeners: ask the echoes that run there.")
 @click.option("--explain", type=_SOME, default=16, help="Silences the doctor looks at (16).")
 @options.snapshot()

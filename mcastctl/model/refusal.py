@@ -39,12 +39,16 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("bind", errno.EACCES): "ports below net.ipv4.ip_unprivileged_port_start need root",
     ("open", errno.EMFILE): "each group, port and interface takes a descriptor: raise 'ulimit -n'",
     ("open", errno.EAFNOSUPPORT): "this kernel has that address family switched off",
+    ("unicast", errno.ENETUNREACH): "no route leads there: see 'ip route get'",
+    ("unicast", errno.EHOSTUNREACH): "it does not answer, or a route forbids it: 'ip route get'",
     ("unicast", errno.EACCES): "it is a broadcast address, or a route prohibits it: 'ip route get'",
     ("send", errno.ECONNREFUSED): "the other end has nothing listening on that port",
     ("send", errno.ENODEV): "the interface is gone: see 'mcastctl ifaces'",
     ("egress", errno.EADDRNOTAVAIL): _GONE,
     ("egress", errno.ENODEV): _GONE,
 }
+UNICAST = frozenset(number for operation, number in _REMEDIES if operation == "unicast")
+"""Refusals that mean something else where an ordinary address is sent to."""
 _NAMED = "name the interface (-i {iface}, IP_MULTICAST_IF)"
 _TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{route}}"
 _SENDING = {
