@@ -47,7 +47,9 @@ _REMEDIES: dict[tuple[str, int], str] = {
     ("egress", errno.EADDRNOTAVAIL): _GONE,
     ("egress", errno.ENODEV): _GONE,
 }
-UNICAST = frozenset(number for operation, number in _REMEDIES if operation == "unicast")
+UNICAST: frozenset[int | None] = frozenset(
+    number for operation, number in _REMEDIES if operation == "unicast"
+)
 """Refusals that mean something else where an ordinary address is sent to."""
 _NAMED = "name the interface (-i {iface}, IP_MULTICAST_IF)"
 _TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{route}}"

@@ -361,7 +361,7 @@ def totals(senders: list[Sender]) -> dict[str, Any]:
 def refused(target: Target, number: int) -> Notice:
     """Return the notice for the first refusal of its kind."""
     text = f"cannot send to {target}: {refusal.cause(number, os.strerror(number))}"
-    if not is_multicast(target.host) and refusal.standard(number) in refusal.UNICAST:
+    if not is_multicast(target.host) and surroundings.standard(number) in refusal.UNICAST:
         hint = refusal.remedy("unicast", number)
     else:
         found = refusal.sending(number, target.host, target.nic.name if target.nic else "IFACE")
