@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from world import Host, Outcome, Place, World, need
 
-from mcastctl.model import matrix
+from mcastctl.model import matrix, testimony
 from mcastctl.model.errors import McastError
 from mcastctl.model.matrix import ASKED, HEARD, LOSSY, LOST, SILENT, UNKNOWN, Asked, Heard, Pair
 from mcastctl.net import hosts as lists
@@ -75,6 +76,52 @@ def silences(*pairs: str) -> list[list[str]]:
         if a != b
     ]
     return [[one.sender + one.receiver for one in group] for group in matrix.causes(every)]
+
+
+GOOD_STREAM = {
+    **{"src": "10.0.0.1", "dst": GROUP, "stream": "f1", "packets": 5, "duplicates": 0, "ttl": 1},
+}
+GOOD_LEG = {"received": 5, "duplicates": 0, "rtt_avg_ms": 0.5, "hops": 0}
+GOOD_RUN = {
+    **{"stream": "f1", "requests": 5, "sent": 9},
+    "responders": [{"responder": "10.0.0.2", "multicast": GOOD_LEG}],
+}
+
+
+def test_what_hosts_say_is_read() -> None:
+    assert testimony.heard(GROUP, {"streams": [GOOD_STREAM]}) == {"f1": Heard("10.0.0.1", 5, 0, 1)}
+    assert testimony.asked(GOOD_RUN) == Asked("f1", 5, {"10.0.0.2": answer(0.5)._replace(hops=0)})
+    assert testimony.asked({**GOOD_RUN, "sent": 0}).sent == 0  # every request was refused
+    told = {"type": "finding", "severity": "error", "id": "rx.not_joined", "title": "t"}
+    told |= {"evidence": ["e"], "hint": "h", "where": "socket", "certain": "proved", "more": [1]}
+    found = testimony.finding(told)
+    assert found
+    assert "more" not in found
+    assert testimony.finding(told | {"where": "elsewhere"}) is None
+
+
+@pytest.mark.parametrize("wrong", [None, -1, True, 1.5, "x", "\x1b]0;x\x07", math.inf, [], {}])
+@pytest.mark.parametrize("key", ["packets", "duplicates", "src", "ttl"])
+def test_streams_are_believed_field_by_field(key: str, wrong: object) -> None:
+    if (key, wrong) == ("ttl", None):
+        return
+    with pytest.raises(testimony.NotOurs):
+        testimony.heard(GROUP, {"streams": [GOOD_STREAM | {key: wrong}]})
+
+
+@pytest.mark.parametrize("wrong", [-1, True, "\x1b]0;x\x07", math.nan, math.inf, [], {}])
+@pytest.mark.parametrize("key", ["received", "rtt_avg_ms", "hops"])
+def test_answers_are_believed_field_by_field(key: str, wrong: object) -> None:
+    leg = {**GOOD_LEG, key: wrong}
+    with pytest.raises(testimony.NotOurs):
+        testimony.asked({**GOOD_RUN, "responders": [{"responder": "10.0.0.2", "multicast": leg}]})
+
+
+@pytest.mark.parametrize("source", ["--netns=1;x", "239.1.1.1", "", "10.0.0.1;x", "10.0.0.1 -x"])
+def test_a_source_is_an_address(source: str) -> None:
+    """It becomes part of a command on another host."""
+    with pytest.raises(testimony.NotOurs):
+        testimony.heard(GROUP, {"streams": [GOOD_STREAM | {"src": source}]})
 
 
 def test_silences_of_one_cause_are_explained_once() -> None:
@@ -241,6 +288,7 @@ def test_the_page(world: World, six: list[Host]) -> None:
         (["alpha", "b", "--group", "10.0.0.1:5"], "not a multicast"),
         (["--hosts", "/nonexistent"], "cannot read the hosts"),
         (["alpha", "beta", "--ssh", "'"], "cannot read the command"),
+        (["alpha%a", "alpha%b", "c"], "'alpha' is named twice, by a and b"),
         (["alpha", "beta", "-i", "a", "-i", "b"], "one group and one interface"),
     ],
 )
@@ -251,6 +299,25 @@ def test_what_cannot_be_asked(here: Place, words: list[str], said: str) -> None:
     assert error.startswith("mcastctl: error: ")
     assert said in error
     assert hint.startswith("hint: ")
+
+
+def test_a_sender_whose_requests_are_refused_is_lost_for_that_reason(
+    world: World, six: list[Host]
+) -> None:
+    """Nobody's silence: the packets never left, and who sent them knows why."""
+    six[0].sh(
+        "nft add table inet out;"
+        "nft add chain inet out o '{ type filter hook output priority 0; }';"
+        "nft add rule inet out o udp dport 7645 drop"
+    )
+    outcome, records = run_matrix(world.anchor, *names(six[:2]), "-c", "1")
+    assert outcome.returncode == 1
+    a, b = (f"netns:{one.pid}" for one in six[:2])
+    told = next(one for one in records if one.get("host") == a)
+    assert told["state"] == LOST
+    assert "operation not permitted (EPERM)" in told["text"]
+    pairs = {(one["sender"], one["receiver"]): one for one in records if one["type"] == "pair"}
+    assert (pairs[a, b]["state"], pairs[b, a]["state"]) == (UNKNOWN, HEARD)
 
 
 # --- the engines people run
@@ -294,8 +361,7 @@ def private(tmp_path: Path) -> Iterator[Path]:
 
 
 ODD = [
-    '{"type": "interface", "addresses": [{"address": "10.9.9.9"}]}',
-    '{"type": "joined"} {"type": "summary", "streams": {"a": 1}, "responders": 7}',
+    '{"type":"joined"} {"type": "summary", "streams": {"a": 1}, "responders": 7}',
     '{"type":"joined"} {"type": "summary", "streams": [{"dst": 1}], "stream": [], "requests": "x"}',
     '[1, "x", null, {"type": "finding", "severity": "error", "id": 7}]',
     "\\033[31mno JSON {",
@@ -308,7 +374,8 @@ def test_a_host_that_talks_nonsense_is_lost_alone(world: World, tmp_path: Path, 
     a, b = world.host("a"), world.host("b")
     world.link(a, b)
     ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\nprintf '%b' '{ODD[0]} {said}'\n")
+    own = '{"type": "interface", "addresses": [{"address": "10.9.9.9"}]}'
+    ssh.write_text(f"#!/bin/sh\nprintf '%b' 'Welcome to odd!\\n{own} {said}'\n")
     ssh.chmod(0o755)
     words = [*names([a, b]), "odd", "--ssh", str(ssh), "-c", "1", "-T", "2s"]
     outcome, records = run_matrix(world.anchor, *words)
@@ -367,6 +434,13 @@ def test_an_inventory_is_read_by_ansible(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "broken.yml").write_text("{[")
     with pytest.raises(McastError):
         lists.from_inventory(str(tmp_path / "broken.yml"))
+    program = tmp_path / "ansible-inventory"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for odd in ("[]", '{"_meta": {"hostvars": []}}', '{"a": {"hosts": [1]}}', "[" * 100_000):
+        program.write_text(f"#!/bin/sh\ncat <<'E'\n{odd}\nE\n")
+        program.chmod(0o755)
+        with pytest.raises(McastError):
+            lists.from_inventory("x")
 
 
 PLAYBOOK = re.search(r"```yaml\n(- name: .*?)```", README.read_text(), re.DOTALL)

@@ -35,7 +35,7 @@ _SOME = p.whole("n", "number of silences", 0, 1024)
     cls=options.Command,
     examples=EXAMPLES,
     help="Show who hears whom: mcastctl runs on each host over ssh (its configuration, keys and "
-    "jump hosts), all listen, each asks in turn, and the doctor explains the silences. A HOST is a "
+    "jump hosts), all listen, each asks, and the doctor explains the silences. A HOST is a "
     "word for ssh, netns:NAME or local, each with its own %IFACE.",
 )
 @click.argument("hosts", nargs=-1, metavar="HOST...")
@@ -106,7 +106,13 @@ def _targets(given: dict[str, Any]) -> "list[Target]":
         names += hosts.from_file(given["hosts_file"])
     if given["inventory"] is not None:
         names += hosts.from_inventory(given["inventory"])
-    found = {one.name: one for one in map(reach.parse, names)}
+    found: dict[str, Target] = {}
+    for one in map(reach.parse, names):
+        if found.setdefault(one.name, one) != one:
+            raise ValueRangeError(
+                f"'{one.name}' is named twice, by {found[one.name].iface} and {one.iface}",
+                hint="one interface of a host at a time: repeat the run for the other",
+            )
     if len(found) < 2:
         raise ValueRangeError(
             "who hears whom takes two hosts or more",

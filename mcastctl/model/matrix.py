@@ -1,12 +1,12 @@
 """Who hears whom: what each host says it sent and heard, merged into one answer per pair of hosts.
 
-Every host listens, then each asks the group in turn. A pair is a sender and a receiver; its loss is
-counted by the receiver, its round trip and hops by the sender. Pure: the hosts' own words come in
-as JSON records of `ping` (sender) and `echo` (receiver).
+Every host listens, then each asks the group. A pair is a sender and a receiver; its loss is
+counted by the receiver, its round trip and hops by the sender. Pure: `testimony` reads what the
+hosts say.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 HEARD, LOSSY, SILENT, UNKNOWN = "heard", "lossy", "silent", "unknown"
 """How a pair may stand: all, some or none arrived; or one of the two could not take part."""
@@ -91,38 +91,6 @@ class Explained(NamedTuple):
         """Return the JSON form."""
         about = {"host": self.host, "sender": self.sender, "receiver": self.receiver}
         return {**self.finding, "type": "finding", **about}
-
-
-def heard(group: str, summary: Mapping[str, Any]) -> dict[str, Heard]:
-    """Return what the summary of `echo` has of each stream sent to the group, by its identity.
-
-    Raises KeyError, TypeError, ValueError or AttributeError for what is no such summary.
-    """
-    return {
-        str(one["stream"]): Heard(
-            str(one["src"]),
-            int(one["packets"]) - int(one["duplicates"]),
-            int(one["duplicates"]),
-            None if one.get("ttl") is None else int(one["ttl"]),
-        )
-        for one in summary["streams"]
-        if one["dst"] == group and one.get("stream")
-    }
-
-
-def asked(summary: Mapping[str, Any]) -> Asked:
-    """Return what the summary of `ping` says. Raises as `heard` does."""
-    responders = {}
-    for one in summary["responders"]:
-        leg = one["multicast"]
-        if leg["received"]:
-            responders[str(one["responder"])] = Responder(
-                int(leg["received"]),
-                int(leg["duplicates"]),
-                None if leg["rtt_avg_ms"] is None else float(leg["rtt_avg_ms"]),
-                None if leg["hops"] is None else int(leg["hops"]),
-            )
-    return Asked(str(summary["stream"]), int(summary["requests"]), responders)
 
 
 def merge(

@@ -13,14 +13,18 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from mcastctl.model.errors import SocketError
 from mcastctl.net import ourselves
 
-MAX_SAID = 16 << 20
+MAX_SAID = 4 << 20
 """Bytes of standard output one command may say."""
 _MAX_COMPLAINT = 4096
+_SHOWN = 200
+_GRACE_S = 1.0
+"""How long a command may go on after it has closed its output."""
 _CHUNK = 1 << 16
 
 
@@ -35,7 +39,8 @@ class Session:
         self.overrun = self.late = False
         self._complaint = b""
         self._process: subprocess.Popen[bytes] | None = None
-        self._stderr = -1
+        self._stderr = self.pidfd = -1
+        self._pipes: list[int] = []
 
     def start(self) -> list[int]:
         """Start it; return the descriptors to watch. Raises SocketError."""
@@ -51,11 +56,21 @@ class Session:
         except OSError as error:
             _cannot_start(self.argv[0], error)
         self._process = process
-        descriptors = [stream.fileno() for stream in (process.stdout, process.stderr) if stream]
-        self._stderr = descriptors[1]
-        for descriptor in descriptors:
+        self._pipes = [stream.fileno() for stream in (process.stdout, process.stderr) if stream]
+        self._stderr = self._pipes[1]
+        for descriptor in self._pipes:
             os.set_blocking(descriptor, False)
-        return descriptors
+        with suppress(AttributeError, OSError):  # Linux: its end is seen, whoever holds its pipes
+            self.pidfd = os.pidfd_open(process.pid)
+            return [*self._pipes, self.pidfd]
+        return self._pipes
+
+    def drain(self) -> None:
+        """Take what is left in its pipes: whoever holds them still is not waited for."""
+        for pipe in self._pipes:
+            with suppress(BlockingIOError):
+                while self.read(pipe):
+                    pass
 
     def read(self, descriptor: int) -> bool:
         """Take what is there; False at its end."""
@@ -77,7 +92,14 @@ class Session:
     def kill(self) -> None:
         """End it and what it started here: ssh, or the shell with its command."""
         if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def leave(self, patience_s: float) -> None:
+        """Let it end by itself for so long."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience_s)
 
     def reap(self) -> None:
         """Collect what has ended."""
@@ -87,6 +109,8 @@ class Session:
             for stream in (self._process.stdout, self._process.stderr):
                 if stream is not None:
                     stream.close()
+            if self.pidfd >= 0:
+                os.close(self.pidfd)
 
     @property
     def complaint(self) -> str:
@@ -95,12 +119,20 @@ class Session:
             return f"said more than {MAX_SAID >> 20} MiB"
         if self.late:
             return "no answer in time"
-        lines = self._complaint.decode("utf-8", "replace").splitlines()
-        return next((one.strip() for one in reversed(lines) if one.strip()), "")
+        for said, told in ((self._complaint, ""), (self.text, "says nothing that mcastctl says: ")):
+            lines = bytes(said).decode("utf-8", "replace").split("\n")
+            last = next((one.strip() for one in reversed(lines) if one.strip()), "")
+            if last:
+                return told + last[:_SHOWN]
+        return f"ended with status {self.status}"
 
     def records(self) -> list[dict[str, Any]]:
         """Return the JSON objects of its output: lines, arrays, or both; else nothing."""
         return list(_objects(self.text.decode("utf-8", "replace")))
+
+    def forget(self) -> None:
+        """Keep nothing of what it said; it has been read."""
+        self.text.clear()
 
     def has(self, kind: str) -> bool:
         """Whether a record of this type was said."""
@@ -176,13 +208,20 @@ class Fleet:
     def _pump(self, deadline: float) -> None:
         left_ms = max(0.0, deadline - time.monotonic()) * 1000
         for descriptor, _ in self._poll.poll(left_ms):
-            session = self._open[descriptor]
+            session = self._open.get(descriptor)
+            if session is None:
+                continue  # ended by another of its descriptors
+            if descriptor == session.pidfd:
+                session.drain()
+                self._end(session)
+                continue
             if session.read(descriptor):
                 continue
             self._poll.unregister(descriptor)
             del self._open[descriptor]
             self._left[session] -= 1
-            if not self._left[session]:
+            if not self._left[session]:  # where processes have no descriptor
+                session.leave(_GRACE_S)
                 self._end(session)
 
     def _end(self, session: Session) -> None:
@@ -204,8 +243,9 @@ def _objects(text: str) -> Iterable[dict[str, Any]]:
             continue
         try:
             value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            return
+        except (ValueError, RecursionError):  # a greeting of the host, or a warning of ssh
+            at = text.find("\n", at) + 1 or len(text)
+            continue
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):
                 yield one

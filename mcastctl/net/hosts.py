@@ -49,16 +49,31 @@ def from_inventory(name: str) -> list[str]:
             hint="install ansible-core, or list the hosts in a file: --hosts FILE",
         ) from error
     try:
-        listed: dict[str, Any] = json.loads(said.stdout)
-        variables: dict[str, dict[str, Any]] = listed["_meta"]["hostvars"]
-        names = dict.fromkeys(
-            host for name in sorted(listed) for host in _members(listed[name]) if name != "_meta"
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _listed(json.loads(said.stdout))
+    except (ValueError, RecursionError) as error:
         raise _unreadable(name, said.stderr) from error
+
+
+def _listed(inventory: object) -> list[str]:
+    """Return the hosts of what `ansible-inventory --list` prints. Raises ValueError."""
+    groups = _mapping(inventory)
+    variables = _mapping(_mapping(groups.get("_meta")).get("hostvars"))
+    names: dict[str, None] = {}
+    for group, members in sorted(groups.items()):
+        if group != "_meta":
+            listed = _mapping(members).get("hosts", [])
+            if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+                raise ValueError("hosts that are no names")
+            names.update(dict.fromkeys(listed))
     if not names:
-        raise _unreadable(name, said.stderr)
-    return [_spelled(host, variables.get(host, {})) for host in names]
+        raise ValueError("no hosts")
+    return [_spelled(host, _mapping(variables.get(host, {}))) for host in names]
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("no mapping")
+    return value
 
 
 def _unreadable(name: str, stderr: bytes) -> HostsError:
@@ -68,10 +83,6 @@ def _unreadable(name: str, stderr: bytes) -> HostsError:
         f"ansible-inventory finds no hosts in '{name}': {complaint}",
         hint=f"try it: ansible-inventory -i {name} --list",
     )
-
-
-def _members(group: dict[str, Any]) -> list[str]:
-    return [str(one) for one in group.get("hosts", ())]
 
 
 def _spelled(host: str, variables: dict[str, Any]) -> str:

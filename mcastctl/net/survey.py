@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from mcastctl.model import matrix
+from mcastctl.model import matrix, testimony
 from mcastctl.model.endpoint import Endpoint, format_endpoint
 from mcastctl.net import reach
 from mcastctl.net.fleet import Fleet, Session
@@ -18,6 +18,8 @@ from mcastctl.net.reach import Target
 T = TypeVar("T")
 _SLACK_S = 10.0
 """Seconds for a host to start and end a program, beside what the program itself takes."""
+_STREAMS = ("echo", "ping", "send")
+"""Commands that print more than their summary unless told not to."""
 _FEWEST = 2
 """Hosts without which nothing is sent: there is nobody to hear it."""
 _LOOK_S = 3.0
@@ -119,22 +121,26 @@ class _Survey:
 
     def look(self) -> None:
         """Read every host's addresses: whoever cannot tell them is lost."""
-        sessions = [self._session(one, "ifaces", "-j") for one in self.able]
+        sessions = [self._session(one, "ifaces") for one in self.able]
         self._fleet.run(sessions, self._plan.connect_s + _SLACK_S, _never)
         for session in sessions:
             found = [one for one in session.records() if one.get("type") == "interface"]
             if session.status != 0 or not found:
                 self._lose(session)
             else:
-                self._addresses[session.name] = self._read(session, _addresses, found) or ()
+                self._addresses[session.name] = (
+                    self._read(session, testimony.addresses, found) or ()
+                )
+            session.forget()
 
     def listen(self) -> dict[str, Session]:
         """Start a listener on each host; return those that have joined."""
         plan = self._plan
         turns = math.ceil(len(self.able) / plan.parallel)
-        longest = (turns + 1) * (plan.asking_s + plan.connect_s) + _SLACK_S
+        joining_s = turns * (plan.connect_s + _SLACK_S)
+        longest_s = joining_s + (turns + 1) * (plan.asking_s + plan.connect_s) + _SLACK_S
         sessions = [
-            self._session(one, "echo", self._group, "-j", "-q", "-T", f"{longest:.0f}s", held=True)
+            self._session(one, "echo", self._group, "-T", f"{longest_s:.0f}s", held=True)
             for one in self.able
         ]
         self._fleet.run(sessions, plan.connect_s + _SLACK_S, _joined)
@@ -148,9 +154,7 @@ class _Survey:
         plan = self._plan
         times = ["-c", str(plan.requests), "--interval", f"{plan.interval_s}s"]
         times += ["--wait", f"{plan.wait_s}s", "-t", str(plan.ttl)]
-        sessions = [
-            self._session(one, "ping", self._group, "-j", "-q", *times) for one in self.able
-        ]
+        sessions = [self._session(one, "ping", self._group, *times) for one in self.able]
         self._fleet.run(sessions, plan.asking_s + plan.connect_s, _never)
         said: dict[str, matrix.Asked] = {}
         for session in sessions:
@@ -158,10 +162,14 @@ class _Survey:
             if summary is None:
                 self._lose(session)
                 continue
-            self._versions[session.name] = _version(session)
-            run = self._read(session, matrix.asked, summary)
-            if run is not None:
+            start = _last(session, "start") or {}
+            self._versions[session.name] = testimony.version(start)
+            run = self._read(session, testimony.asked, summary)
+            if run is not None and run.sent:
                 said[session.name] = run
+            elif run is not None:
+                self._lose(session)  # every request was refused, for the reason it gives
+            session.forget()
         return said
 
     def heard(
@@ -174,9 +182,10 @@ class _Survey:
             if summary is None:
                 self._lose(session)
                 continue
-            listened = self._read(session, partial(matrix.heard, self._plan.group), summary)
+            listened = self._read(session, partial(testimony.heard, self._plan.group), summary)
             if listened is not None:
                 receivers[name] = listened
+            session.forget()
         hosts = self.hosts()
         if self._plan.existing:
             receivers = matrix.answered(hosts, senders)
@@ -215,19 +224,16 @@ class _Survey:
         asked = [self._targets[name] for name in receivers if name not in self._lost]
         turns = math.ceil((len(asked) + 1) / plan.parallel)
         span = f"{turns * (_LOOK_S + _SLACK_S):.0f}s"
-        repeated = ("--probe", "--pps", "20", "-t", str(plan.ttl), "-q", "-j")
+        repeated = ("--probe", "--pps", "20", "-t", str(plan.ttl))
         sending = self._session(sender, "send", self._group, *repeated, "-T", span, held=True)
         serving = (
             []
             if plan.existing
-            else [
-                self._session(one, "echo", self._group, "-j", "-q", "-T", span, held=True)
-                for one in asked
-            ]
+            else [self._session(one, "echo", self._group, "-T", span, held=True) for one in asked]
         )
         self._fleet.start(sending)
         self._fleet.run(serving, plan.connect_s + _SLACK_S, _joined)
-        look = ("-j", "-T", f"{_LOOK_S}s")
+        look = ("-T", f"{_LOOK_S}s")
         source = self._sources.get(sender.name)
         expected = plan.endpoint._replace(sources=(source,)) if source else plan.endpoint
         sought = format_endpoint(expected)
@@ -247,27 +253,32 @@ class _Survey:
     def _group(self) -> str:
         return format_endpoint(self._plan.endpoint)
 
-    def _session(self, target: Target, *words: str, held: bool = False) -> Session:
-        """Return a run of mcastctl on a host, by its interface where one is named."""
-        command = [*reach.program(target, self._plan.remote), *words]
+    def _session(self, target: Target, command: str, *words: str, held: bool = False) -> Session:
+        """Return a run of mcastctl on a host, by its interface where one is named.
+
+        The first of `words` is the endpoint, which another host may have had a part in: it comes
+        last, behind '--'.
+        """
+        asked = [*reach.program(target, self._plan.remote), command, "-j", *words[1:]]
+        if command in _STREAMS:
+            asked.append("-q")
         iface = target.iface or self._plan.iface
-        if iface and words[0] != "ifaces":
-            command += ["-i", iface]
-        script = reach.line(command, guarded=held)
+        if iface and words:
+            asked += ["-i", iface]
+        script = reach.line([*asked, *(("--", words[0]) if words else ())], guarded=held)
         return Session(target.name, reach.argv(target, self._plan.ssh, script))
 
     def _read(self, session: Session, read: Callable[[Any], T], said: Any) -> T | None:
         """Read what a host said; one whose answer is no answer of ours is lost, not the run."""
         try:
             return read(said)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            self._lost.setdefault(session.name, "its answer is not that of an mcastctl like this")
+        except testimony.NotOurs as error:
+            self._lost.setdefault(session.name, f"says what no mcastctl says: {error}")
             return None
 
     def _lose(self, session: Session) -> None:
-        said = _last(session, "notice")
-        reason = str(said["text"]) if said else session.complaint
-        self._lost.setdefault(session.name, reason or f"ended with status {session.status}")
+        said = testimony.reason(_last(session, "notice") or {})
+        self._lost.setdefault(session.name, said or session.complaint)
 
 
 def _never(session: Session) -> bool:
@@ -283,19 +294,5 @@ def _last(session: Session, kind: str) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
-def _version(session: Session) -> str | None:
-    found = next((one for one in session.records() if one.get("type") == "start"), {})
-    return str(found["version"]) if "version" in found else None
-
-
-def _addresses(interfaces: list[dict[str, Any]]) -> tuple[str, ...]:
-    own = [one for one in interfaces if not one.get("loopback")]
-    return tuple(str(each["address"]) for one in own for each in one.get("addresses", ()))
-
-
-def _first_error(session: Session) -> dict[str, Any] | None:
-    for one in session.records():
-        told = all(isinstance(one.get(key), str) for key in ("id", "title", "where"))
-        if told and (one.get("type"), one.get("severity")) == ("finding", "error"):
-            return one
-    return None
+def _first_error(session: Session) -> dict[str, object] | None:
+    return next(filter(None, map(testimony.finding, session.records())), None)
