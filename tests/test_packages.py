@@ -46,7 +46,7 @@ def test_the_wheel_has_the_program_its_manual_and_its_completions(
     shared = {name.partition(".data/data/")[2] for name in names if ".data/data/" in name}
     assert shared == SHARED
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "mcastctl").rglob("*.py")}
-    assert ours <= names
+    assert ours | {"mcastctl/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "man/")) or ".pyc" in name]
 
 

@@ -49,6 +49,10 @@ class SocketError(McastError):
         self.port = port
 
 
+class QueueFullError(SocketError, BlockingIOError):
+    """A socket that would block: nothing was sent; try again when its descriptor is writable."""
+
+
 class PayloadError(McastError):
     """Input data that cannot become datagrams."""
 

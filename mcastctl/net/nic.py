@@ -211,3 +211,21 @@ def for_group(group: str, zone: str | None, given: list[Nic], *, late: bool = Fa
         f"cannot choose an interface for {group}: no route leads to it",
         hint=f"name one with -i IFACE; candidates: {listed}",
     )
+
+
+def meant(group: str, which: str | int | None) -> Nic:
+    """Return the interface a program means for a group: `which`, or where the route leads.
+
+    `which` is an index (int), a name or an address.
+    """
+    if isinstance(which, int):
+        name = name_of(which)
+        return Nic(name, which) if name else find(str(which))
+    if which is not None:
+        return find(which)
+    try:
+        return for_group(group, None, [])[0]
+    except McastError as error:  # its hint is for who types
+        listed = ", ".join(one.name for one in candidates()) or "none but loopback"
+        error.hint = f"name the interface to use; candidates: {listed}"
+        raise

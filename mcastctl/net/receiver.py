@@ -93,10 +93,11 @@ class Subscription(NamedTuple):
 
 
 class Receiver:
-    """An open subscription.
+    """An open subscription, joined unless `joined` is False.
 
     `whole` says that somebody wants the payloads, not only their statistics; it becomes so when
-    something is heard whose statistics need all of it.
+    something is heard whose statistics need all of it. `sock` is used instead of a new socket; it
+    stays as it is bound, and stays open when it cannot be made ready.
     """
 
     def __init__(
@@ -105,19 +106,26 @@ class Receiver:
         buffer_size: int = sockopts.DEFAULT_BUFFER,
         *,
         whole: bool = True,
+        joined: bool = True,
+        sock: sockopts.Socket | None = None,
     ) -> None:
         self.subscription = subscription
         self.version = family(subscription.group)
         self._whole = whole
         self._skipped = 0
         self._intake: Intake | None = None
-        self._sock = sockopts.open_udp(self.version)
+        self._sock = sockopts.open_udp(self.version) if sock is None else sock
         try:
             self._configure(buffer_size)
-            self._bind()
-            self._join()
+            if sock is None or not sockopts.local_port(sock):
+                self._bind()
+            else:
+                self._sole = False  # it may be bound to more than the group
+            if joined:
+                self.join()
         except BaseException:
-            self._sock.close()
+            if sock is None:
+                self._sock.close()
             raise
 
     def _configure(self, buffer_size: int) -> None:
@@ -138,7 +146,8 @@ class Receiver:
         with sockopts.naming("bind", f"bind UDP port {port} of {group} on {chosen.name}", port):
             self._sock.bind((where, port, 0, scope) if self.version == 6 else (where, port))
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Join the group, with the sources of the filter. Raises SocketError."""
         group, _, (name, index), sources, exclude, _ = self.subscription
         if exclude or not sources:
             with sockopts.naming("join", f"join {group} on {name}"):
@@ -150,10 +159,14 @@ class Receiver:
 
     def refresh(self) -> None:
         """Leave and join again, so that switches and routers hear of it. Raises SocketError."""
+        self.leave()
+        self.join()
+
+    def leave(self) -> None:
+        """Leave the group, whatever the filter; the socket stays open. Raises SocketError."""
         group, _, (name, index), *_ = self.subscription
-        with sockopts.naming("join", f"join {group} on {name} again"):
+        with sockopts.naming("join", f"leave {group} on {name}"):
             sockopts.leave(self._sock, group, index)
-        self._join()
 
     def rename(self, name: str) -> None:
         """Call the interface by a new name from now on."""
@@ -250,6 +263,10 @@ class Receiver:
     def kernel_drops(self) -> int:
         """Return how many datagrams found this socket's buffer full."""
         return sockopts.kernel_drops(self._sock)
+
+    def hand_out(self) -> sockopts.Socket:
+        """Return the socket itself; whoever has it closes it."""
+        return self._sock
 
     def close(self) -> None:
         """Leave the group and close."""

@@ -59,27 +59,35 @@ class Target(NamedTuple):
 
 
 class Sender:
-    """A socket for the targets of one family and interface."""
+    """A socket for the targets of one family and interface: a new one, or `sock`.
 
-    def __init__(self, version: int, out: Nic | None, egress: Egress) -> None:
+    One handed in stays as it is bound, and stays open when it cannot be made ready.
+    """
+
+    def __init__(
+        self, version: int, out: Nic | None, egress: Egress, sock: sockopts.Socket | None = None
+    ) -> None:
         self.version = version
         self.out = out
         self.egress = egress
-        self._sock = sockopts.open_udp(version)
+        self._sock = sockopts.open_udp(version) if sock is None else sock
         try:
             if egress.source_port is not None:
                 # A pinned port is often the group's own, which a listener here may hold; and on
                 # several interfaces it takes several sockets.
                 sockopts.share_port(self._sock)
             self._configure(egress)
-            self._bind(egress)
+            if sock is None or not sockopts.local_port(sock):
+                self._bind(egress)
         except BaseException:
-            self._sock.close()
+            if sock is None:
+                self._sock.close()
             raise
         self.errors: dict[int, int] = {}
         self.unreachable: dict[str, int] = {}  # ICMP reports by destination
         self.attempted = self.sent = self.sent_bytes = 0
         self._connected: Sender | None = None
+        self._kept = False
         self._look_ns = 0
 
     def _configure(self, egress: Egress) -> None:
@@ -124,7 +132,7 @@ class Sender:
         BlockingIOError means that the socket buffer is full: wait until writable, try again.
         """
         try:
-            self._send(payload, self.sockaddr(target))
+            self._send(payload, None if self._kept else self.sockaddr(target))
         except BlockingIOError:
             raise
         except OSError as error:
@@ -180,7 +188,7 @@ class Sender:
             sockopts.share_port(self._sock)
             one = Sender(self.version, self.out, self.egress._replace(source_port=self.local_port))
             self._connected = one
-            one._sock.connect(self.sockaddr(target))
+            one.keep_to(target)
         except (OSError, SocketError):
             return None
         return one
@@ -202,15 +210,27 @@ class Sender:
         """Let the kernel cut payloads into datagrams of `size` bytes, 0 for not."""
         sockopts.set_segment(self._sock, size)
 
-    def _send(self, payload: bytes, where: SockAddr) -> None:
+    def keep_to(self, target: Target) -> None:
+        """Send to this target alone from now on, from the source the kernel settles on now."""
+        with sockopts.naming("send", f"connect the sending socket to {target}"):
+            self._sock.connect(self.sockaddr(target))
+        self._kept = True
+
+    def _send(self, payload: bytes, where: SockAddr | None) -> None:
         """Send, and again if what the first try reported was about an earlier datagram."""
         try:
-            self._sock.sendto(payload, where)
+            self._put(payload, where)
         except BlockingIOError:
             raise
         except OSError:
             if not self.drain_errors():
                 raise
+            self._put(payload, where)
+
+    def _put(self, payload: bytes, where: SockAddr | None) -> None:
+        if where is None:
+            self._sock.send(payload)
+        else:
             self._sock.sendto(payload, where)
 
     def sockaddr(self, target: Target) -> SockAddr:
@@ -288,6 +308,10 @@ class Sender:
         if is_multicast(target.host):
             return self.egress.ttl
         return unicast_ttl(self.egress)
+
+    def hand_out(self) -> sockopts.Socket:
+        """Return the socket itself; whoever has it closes it."""
+        return self._sock
 
     def close(self) -> None:
         """Close the socket."""

@@ -57,6 +57,14 @@ def open_udp(version: int) -> Socket:
     return sock
 
 
+def local_port(sock: Socket) -> int:
+    """Return the port a socket is bound to, 0 for none."""
+    try:
+        return int(sock.getsockname()[1])
+    except OSError:
+        return 0  # Windows has no name for an unbound socket
+
+
 def pack_sockaddr(address: str, platform: Platform = HERE) -> bytes:
     """Return a struct sockaddr_storage for an address, port 0 (ip(7), ipv6(7))."""
     if family(address) == 6:
