@@ -88,7 +88,9 @@ def __getattr__(name: str) -> object:
         if name in names.split():
             from importlib import import_module
 
-            return getattr(import_module(f"{__name__}.{room}"), name)
+            value = getattr(import_module(f"{__name__}.{room}"), name)
+            globals()[name] = value
+            return value
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

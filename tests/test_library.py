@@ -126,6 +126,31 @@ def test_exact_bind_and_announce_tuple(pair: Pair) -> None:
         assert (heard["src"], heard["sport"], heard["payload"]) == (source, 4321, "hello")
 
 
+def loop_program(group: str) -> object:
+    import select
+
+    from mcastctl import PublicationConfig, Publisher, ReceptionConfig, Subscriber
+
+    with Publisher() as publisher, Subscriber() as subscriber:
+        subscriber.add(ReceptionConfig(group, 5004, interface="a0")).join()
+        for loop, ttl, payload in ((False, 9, b"for others"), (True, 3, b"for all")):
+            config = PublicationConfig(group, 5004, interface="a0", ttl=ttl, loop=loop, dscp=46)
+            publisher.add(config).send(payload)
+        select.select([subscriber], [], [], 10)
+        heard = [one.datagram for one in subscriber.receive_many(9)]
+        return [[one.payload.decode(), one.ttl, one.dscp] for one in heard]
+
+
+@pytest.mark.parametrize("group", ["239.1.1.1", "ff15::1"])
+def test_ttl_loop_and_dscp(pair: Pair, group: str) -> None:
+    a, b = pair
+    where = f"[{group}%b0]:5004" if ":" in group else f"{group}%b0:5004"
+    listener = listening(b, where, "-c", "2")
+    assert run(a, loop_program, group) == [["for all", 3, 46]]
+    heard = [[one["payload"], one["ttl"], one["dscp"]] for one in datagrams(listener)]
+    assert heard == [["for others", 9, 46], ["for all", 3, 46]]
+
+
 def scopes_program(interface: str, groups: list[str]) -> object:
     import selectors
     import socket
@@ -201,6 +226,46 @@ def test_several_publications_and_send_to_all(world: World) -> None:
     assert (left, counters) == (2, [3, 1, 4, 3, 18, 1, 0])
     payloads = sorted((one["dst"], one["payload"]) for one in datagrams(listener))
     assert payloads == [("239.1.1.1", "to all"), ("239.1.1.1", "to one"), ("ff15::3", "to all")]
+
+
+def gone_program() -> object:
+    import subprocess
+
+    from mcastctl import McastError, PublicationConfig, Publisher, ReceptionConfig, Subscriber
+
+    def plug() -> None:
+        for line in (
+            "link add v0 type veth peer name v1",
+            "addr add 10.7.0.1/24 dev v0",
+            "link set v1 up",
+            "link set v0 up",
+        ):
+            subprocess.run(["ip", *line.split()], check=True)
+
+    plug()
+    with Publisher() as publisher, Subscriber() as subscriber:
+        publisher.add(PublicationConfig("239.1.1.1", 5004, interface="v0", source="10.7.0.1"))
+        reception = subscriber.add(ReceptionConfig("239.1.1.1", 5004, interface="v0"))
+        reception.join()
+        said = [publisher.send_all(b"x")[0].error is None]
+        subprocess.run(["ip", "link", "del", "v0"], check=True)
+        error = publisher.send_all(b"x")[0].error
+        said.append(error is not None and "v0" in error.message)
+        reception.leave()
+        try:
+            reception.join()
+        except McastError as no:
+            said.append(bool(no.hint))
+        plug()
+        subscriber.remove(reception)
+        subscriber.add(ReceptionConfig("239.1.1.1", 5004, interface="v0")).join()
+        while publisher.send_all(b"again")[0].error is not None:
+            pass  # it looks for the interface every so often; the caller's timeout is the bound
+        return said
+
+
+def test_an_interface_that_goes_is_an_error_and_comes_back(world: World) -> None:
+    assert run(world.host("a"), gone_program) == [True, True, True]
 
 
 # --- sockets of others

@@ -65,7 +65,10 @@ def _wake(woken: "asyncio.Future[None]") -> None:
 
 
 class AsyncSender:
-    """A publication whose `send` waits for room. It stays the caller's, who closes it."""
+    """A publication whose `send` waits for room, for any number of tasks.
+
+    Make one for each publication, which stays the caller's, who closes it once nobody waits.
+    """
 
     def __init__(self, publication: Publication) -> None:
         self.publication = publication
@@ -87,7 +90,8 @@ class AsyncSender:
 class AsyncReceiver(Generic[T_co]):
     """A reception or subscriber whose `receive` waits, and which `async for` reads for ever.
 
-    It stays the caller's, who closes it once nobody waits: cancel first (asyncio.timeout, ...).
+    Make one for each, for any number of tasks. It stays the caller's, who closes it once nobody
+    waits: cancel first (asyncio.timeout, ...).
     """
 
     def __init__(self, source: Readable[T_co]) -> None:

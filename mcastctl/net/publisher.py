@@ -46,7 +46,8 @@ class Publication:
     the group; it is made non-blocking, configured and connected, and is the caller's again if that
     fails. Raises AddressError, InterfaceError, ValueRangeError or SocketError.
 
-    An interface that is deleted takes the publication with it: make a new one.
+    While its interface is gone the kernel refuses. One of the same name and address is sent by when
+    it is there; a publication of a link-local group must be made anew.
     """
 
     def __init__(self, config: PublicationConfig | str, sock: Socket | None = None) -> None:
