@@ -91,12 +91,17 @@ def test_source_and_interface_are_chosen_apart(world: World, group: str) -> None
     a, b, c = (world.host(name) for name in "abc")
     world.link(a, b)
     world.link(a, c)
-    other, own = (a.addr6("a0"), a.addr6("a1")) if ":" in group else (a.addr4("a0"), a.addr4("a1"))
+    other, own, second = (
+        (a.addr6("a0"), a.addr6("a1"), "fd00:2::9")
+        if ":" in group
+        else (a.addr4("a0"), a.addr4("a1"), "10.0.2.9")
+    )
+    a.ip("addr add 10.0.2.9/24 dev a1", "addr add fd00:2::9/128 dev a1 nodad preferred_lft 0")
     ways: list[dict[str, Any]] = [
         {"source": other, "interface": "a1"},
         {"source": other, "interface": a.ifindex("a1")},
         {"source": other, "interface": own},
-        {"interface": own},  # the address is both
+        {"interface": second},  # the address is both
         {"interface": a.ifindex("a1")},  # the kernel chooses the address
         {"source": own},  # the interface of the address
     ]
@@ -105,8 +110,9 @@ def test_source_and_interface_are_chosen_apart(world: World, group: str) -> None
     nowhere = listening(b, where, "-i", "b0")
     there = listening(c, where, "-i", "c0", "-c", str(len(ways)))
     reports = run(a, send_program, *({"group": group, "port": port, **way} for way in ways))
-    assert [report[2] for report in reports] == [other] * 3 + [own] * 3
-    assert [one["src"] for one in datagrams(there)] == [other] * 3 + [own] * 3
+    sources = [other, other, other, second, own, own]
+    assert [report[2] for report in reports] == sources
+    assert [one["src"] for one in datagrams(there)] == sources
     nowhere.signal(2)
     assert datagrams(nowhere) == []
 
@@ -297,17 +303,19 @@ def handed_program(group: str, source: str, interface: str) -> object:
             refusals.append([error.message, bool(error.hint), untouched])
             sock.close()
     mine = socket.socket(version, socket.SOCK_DGRAM)
+    ttl, dscp = (
+        ((socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS), (socket.IPPROTO_IPV6, 67))
+        if ":" in group
+        else ((socket.IPPROTO_IP, socket.IP_MULTICAST_TTL), (socket.IPPROTO_IP, socket.IP_TOS))
+    )
+    mine.setsockopt(*dscp, 46 << 2)
     one = publisher.add(config, mine)
     one.send(b"ours")
-    level, option = (
-        (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS)
-        if ":" in group
-        else (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL)
-    )
     state = [
+        mine.getsockopt(*dscp),
         one.fileno() == mine.fileno(),
         mine.getblocking(),
-        mine.getsockopt(level, option),
+        mine.getsockopt(*ttl),
         mine.getpeername()[:2],
         mine.getsockname()[:2] == (one.source, one.source_port),
     ]
@@ -338,7 +346,7 @@ def test_existing_sockets_are_validated_configured_connected_and_given_back(
         assert word in message
         assert hint
         assert untouched is (word != "closed")
-    assert state == [True, False, 7, [group, 5004], True]
+    assert state == [0, True, False, 7, [group, 5004], True]
     assert left == 0
     heard = datagrams(listener)
     assert [one["payload"] for one in heard] == ["ours", "theirs", "made"]
@@ -468,7 +476,14 @@ def lifecycle_program(interface: str) -> object:
         out[0].send(b"again")
         assert select.select([subscriber], [], [], 10)[0]
         again = subscriber.receive()
-        same = [one.fileno() for one in into] == descriptors
+        out[0].send(b"first")
+        out[1].send(b"second")
+        assert select.select([into[1]], [], [], 10)[0]
+        pending = [subscriber.receive(), into[1].receive()]  # the subscriber knew of both
+        out[0].send(b"third")
+        assert select.select([into[0]], [], [], 10)[0]
+        pending.append(subscriber.receive())
+        same = None not in pending and [one.fileno() for one in into] == descriptors
         for one in into:
             subscriber.remove(one)
         states.append(members())
@@ -494,8 +509,39 @@ def test_add_join_leave_remove_and_fair_receive(pair: Pair) -> None:
     assert "239.1.1.1:5004 on a0 is not here" in refused
     added, removed, joins, leaves, heard, size, skipped, drops = counters
     assert (added, removed, joins, leaves, skipped, drops) == (3, 3, 4, 1, 0, 0)
-    assert heard == len(turns) + 2
-    assert size == sum(map(len, turns)) + len("still a member") + len("again")
+    assert heard == len(turns) + 5
+    assert size == sum(map(len, turns)) + len("still a memberagainfirstsecondthird")
+
+
+def wide_program(group: str) -> object:
+    import os
+    import select
+    import socket
+
+    from mcastctl.net import nic
+    from mcastctl.net.receiver import Receiver, Subscription
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    mine = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    mine.bind(("", 5004))
+    wanted = Subscription(group, 5004, nic.find("a0"), (), False)
+    receiver = Receiver(wanted, whole=False, sock=mine)  # the fastest way it has
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.0.1.1"))
+    heard = 0
+    for burst in (1, 2, 3):
+        for _ in range(100):
+            sender.sendto(b"to the group", (group, 5004))
+            sender.sendto(b"to the host", ("10.0.1.1", 5004))
+        while heard + receiver.skipped < 200 * burst:
+            assert select.select([receiver], [], [], 10)[0]
+            heard += sum(one.number for one in receiver.read(4096))
+    return [heard, receiver.skipped]
+
+
+def test_a_socket_bound_to_more_than_the_group_hears_the_group_only(pair: Pair) -> None:
+    """Also where datagrams are taken many at a time."""
+    assert run(pair.a, wide_program, "239.1.1.1") == [300, 300]
 
 
 # --- event loops
