@@ -254,7 +254,7 @@ def test_listeners_are_brought_along_and_a_lost_host_hangs_nobody(
     assert outcome.returncode == 1
     lost = next(one for one in records if one.get("host") == "netns:nosuch")
     assert lost["state"] == LOST
-    assert "no network namespace 'nosuch'" in lost["text"]
+    assert lost["text"].startswith("there is no network namespace 'nosuch'; 'ip netns' knows: ")
     pairs = {(one["sender"], one["receiver"]): one for one in records if one["type"] == "pair"}
     assert len(pairs) == 12
     a, b, c = (f"netns:{one.pid}" for one in six[:3])
@@ -266,6 +266,16 @@ def test_listeners_are_brought_along_and_a_lost_host_hangs_nobody(
     assert pairs[a, "netns:nosuch"]["state"] == UNKNOWN
     for one in six:
         assert "7645" not in one.sh("ss -Huln").stdout  # nothing is left running
+
+
+def test_what_a_host_complains_of_is_its_error_not_its_hint(world: World, six: list[Host]) -> None:
+    outcome, records = run_matrix(world.anchor, *names(six[:2]), "-i", "eth9")
+    assert outcome.returncode == 0, outcome.stderr  # their own interfaces go before
+    words = [one.partition("%")[0] for one in names(six[:2])]
+    outcome, records = run_matrix(world.anchor, *words, "-i", "eth9")
+    assert outcome.returncode == 2
+    texts = {one["text"] for one in records if one["type"] == "host"}
+    assert texts == {"no interface has the name, index or address 'eth9'"}
 
 
 def test_the_page(world: World, six: list[Host]) -> None:

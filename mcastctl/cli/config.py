@@ -52,12 +52,31 @@ def load(environ: Mapping[str, str], commands: Iterable[str]) -> Settings:
         data = _read(where)
     except (FileNotFoundError, NotADirectoryError):
         return Settings({}, {})
+    except PermissionError as error:
+        if not _visible(where):  # another user's home, kept by who became this one
+            return Settings({}, {})
+        raise ConfigError(
+            f"cannot read {where}: permission denied",
+            hint="let its user read it, or name another directory by XDG_CONFIG_HOME",
+        ) from error
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot read {where}: {cause.lower()}", hint="mend it") from error
+        raise ConfigError(
+            f"cannot read {where}: {cause.lower()}",
+            hint=f"make it a readable file, or remove it: {where}",
+        ) from error
     if len(data) > MAX_SIZE:
         raise ConfigError(f"{where} is larger than 1 MiB", hint="keep only settings in it")
     return parse(data, where, commands)
+
+
+def _visible(where: str) -> bool:
+    """Tell whether there is such a file, as far as its directories may be entered."""
+    try:
+        os.stat(where)  # noqa: PTH116 (pathlib: 3 ms)
+    except OSError:
+        return False
+    return True
 
 
 def _read(where: str) -> bytes:

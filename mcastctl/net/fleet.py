@@ -23,6 +23,8 @@ MAX_SAID = 4 << 20
 """Bytes of standard output one command may say."""
 _MAX_COMPLAINT = 4096
 _SHOWN = 200
+_ERROR = "mcastctl: error: "
+"""What begins the line that says why; its hint is for whoever typed the command there."""
 _GRACE_S = 1.0
 """How long a command may go on after it has closed its output."""
 _CHUNK = 1 << 16
@@ -114,16 +116,17 @@ class Session:
 
     @property
     def complaint(self) -> str:
-        """The last line of its standard error that says something."""
+        """Why it failed, as it says itself: its error, or the last line of anything."""
         if self.overrun:
             return f"said more than {MAX_SAID >> 20} MiB"
         if self.late:
             return "no answer in time"
         for said, told in ((self._complaint, ""), (self.text, "says nothing that mcastctl says: ")):
             lines = bytes(said).decode("utf-8", "replace").split("\n")
-            last = next((one.strip() for one in reversed(lines) if one.strip()), "")
-            if last:
-                return told + last[:_SHOWN]
+            spoken = [one.strip() for one in reversed(lines) if one.strip()]
+            ours = [one.removeprefix(_ERROR) for one in spoken if one.startswith(_ERROR)]
+            if spoken:
+                return told + (ours or spoken)[0][:_SHOWN]
         return f"ended with status {self.status}"
 
     def records(self) -> list[dict[str, Any]]:

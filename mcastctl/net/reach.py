@@ -13,9 +13,16 @@ from mcastctl.net import ourselves
 
 HERE, NETNS, SSH = "local", "netns", "ssh"
 
-_ENTER = "import os, sys; from mcastctl.host import netns; netns.enter(sys.argv[1]); " + (
-    "os.execvp(sys.argv[2], sys.argv[2:])"
-)
+_ENTER = """
+import os, sys
+from mcastctl.host import netns
+from mcastctl.model.errors import McastError
+try:
+    netns.enter(sys.argv[1])
+except McastError as error:
+    sys.exit(f"mcastctl: error: {error.message}; {error.hint}")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 """A process of its own that moves into the namespace and becomes the command."""
 
 _GUARD = (

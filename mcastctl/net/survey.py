@@ -74,7 +74,7 @@ def ask(targets: Sequence[Target], plan: Plan, tell: Callable[[str], None]) -> A
         if len(survey.able) < _FEWEST:
             return Answer(survey.hosts(), list(matrix.merge(survey.hosts(), {}, {})), [])
         listening = {} if plan.existing else survey.listen()
-        tell(f"{len(survey.able)} hosts take part: each asks {plan.requests} times")
+        tell(f"{len(survey.able)} of them take part: each asks {plan.requests} times")
         senders = survey.ask()
         fleet.finish(listening.values(), _SLACK_S)
         hosts, receivers = survey.heard(listening, senders)
@@ -82,7 +82,7 @@ def ask(targets: Sequence[Target], plan: Plan, tell: Callable[[str], None]) -> A
         groups = matrix.causes(pairs)
         explained = []
         if groups and plan.explain:
-            tell(f"{len(groups)} silences: asking the doctor")
+            tell(f"silent for {len(groups)} reasons at most: asking the doctor")
             explained = list(survey.explain([group[0] for group in groups[: plan.explain]]))
         return Answer(hosts, _with_findings(pairs, groups, explained), explained)
 

@@ -50,5 +50,7 @@ def lines(one: Finding, *, colored: bool = False) -> list[str]:
     shown = [f"{word}  {escape(one.title)}  [{one.id}, {one.where}{sure}]"]
     shown += [f"      {escape(each)}" for each in one.evidence if each]
     if one.hint:
-        shown.append(f"  fix: {escape(one.hint)}")
+        fix, _, undo = one.hint.partition("; undo: ")
+        shown.append(f"  fix: {escape(fix)}")
+        shown += [f" undo: {escape(undo)}"] if undo else []
     return shown
