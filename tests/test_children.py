@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from conftest import Pair
 from streams import inject
 from test_robust import wait_for_member
+from world import World
 
 from mcastctl.model.records import Datagram
 from mcastctl.net import children
@@ -274,6 +276,22 @@ def test_hostile_datagrams_on_the_wire(pair: Pair, tmp_path: Path) -> None:
     sets = re.findall(r"^Cap(?:Inh|Prm|Eff|Bnd|Amb):\t([0-9a-f]+)$", ended.stderr, re.MULTILINE)
     assert len(sets) == 5 * len(some)
     assert set(sets) == {"0" * 16}
+
+
+@pytest.mark.parametrize("command", ["listen", "echo"])
+def test_root_that_cannot_drop_capabilities_runs_nothing(world: World, command: str) -> None:
+    """A container's root often has some of them and not CAP_SETPCAP."""
+    host = world.host("a")
+    words = [command, "239.1.1.1:5004", "-i", "lo", "-T", "100ms", "--exec", "cat"]
+    ours = [sys.executable, "-m", "mcastctl", *words]
+    few = ["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all", *ours]
+    refused = host.run(few, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    said, hint = refused.stderr.splitlines()
+    assert said.startswith("mcastctl: error: --exec: what it runs would have capabilities")
+    assert "CAP_SETPCAP" in hint
+    bits = ["setpriv", "--securebits=+noroot", *few]  # root is nobody special then
+    assert host.run(bits, check=False).returncode == 1
 
 
 def test_what_a_child_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_an_echo_keeps_to_its_limits_under_a_flood(pair: Pair) -> None:
     assert said["reply_bytes"] <= said["bytes"]
 
 
-# argv: number of askers; a request in hex on stdin. One asker after another, from a port of its own.
+# argv: number of askers; a request in hex on stdin. Each asks in turn, from its own port.
 ASKERS = """
 import socket, sys
 request = bytes.fromhex(sys.stdin.read())

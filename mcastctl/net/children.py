@@ -2,7 +2,8 @@
 
 Never a shell, and nothing of the payload in arguments or environment. At most `LIMIT`
 children run at once, each for at most `TIMEOUT_S`; what waits is bounded and counted. They
-inherit no socket, no capability (not even of root) and no variable beyond a fixed list.
+inherit no socket, no variable beyond a fixed list, and no capability: `net.capabilities`, called
+before the first, sees to that even for root or refuses.
 """
 
 import os
