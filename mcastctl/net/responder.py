@@ -156,6 +156,7 @@ class Responding:
                 yield from self._attend()
             if self._children:
                 self._children.poll()
+                yield from self._children.trouble()
             limits.take(self.replies_sent - before, time.monotonic_ns())
             yield from self._answered()
         yield from self._following.end()
