@@ -5,15 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import resource
+import shutil
+import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
 import hostile
 import pytest
+import wire
 from conftest import Pair
 from streams import inject
 from test_robust import wait_for_member
+from world import World
 
 from mcastctl.model.records import Datagram
 from mcastctl.net import children
@@ -230,6 +236,56 @@ def test_a_program_that_vanishes(tmp_path: Path) -> None:
         running.run(datagram())
 
 
+def test_only_the_first_start_has_to_succeed(tmp_path: Path) -> None:
+    """The program is replaced, and descriptors run out: counted, told once, and what comes runs."""
+    program = tmp_path / "program"
+    shutil.copy("/bin/cat", program)
+    running = Children([str(program)], stdout=None)
+    said: list[bytes] = []
+    running.run(datagram(b"1"), said.append)
+    assert list(running.trouble()) == []
+    running.finish(None)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:  # no descriptor for the payload, none for the pipe, none for what tells of the start
+        for left in range(4):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, most))
+            running.run(datagram(b"2"), said.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    (told,) = running.trouble()
+    assert told.text.endswith(": too many open files")
+    assert told.hint == "raise the limit of open files: ulimit -n"
+    program.rename(tmp_path / "aside")
+    running.run(datagram(b"3"), said.append)
+    (tmp_path / "aside").rename(program)
+    running.run(datagram(b"4"), said.append)
+    running.finish(None)
+    assert said == [b"1", b"4"]
+    assert (running.started, running.failed) == (2, 5)
+    (counted,) = running.remarks()  # and no second word of why
+    assert counted.text == "--exec: 2 started, 5 failed, 0 left out"
+
+
+def test_an_echo_outlives_a_start_that_fails(pair: Pair, tmp_path: Path) -> None:
+    a, b = pair
+    program = tmp_path / "program"
+    shutil.copy("/bin/cat", program)
+    words = ["239.1.1.1:5004", "-i", "b0", "-j", "-T", "60s", "--any", "--exec", str(program)]
+    echo = b.start_mcastctl("echo", *words)
+    echo.wait_stdout('"joined"')
+    assert [one.payload for one in wire.ask(a, "239.1.1.1", 5004, b"1", count=1)] == [b"1"]
+    program.rename(tmp_path / "aside")
+    wire.ask(a, "239.1.1.1", 5004, b"2", count=0)
+    echo.wait_stdout('"code":"exec".*"hint":"name an executable program"')
+    (tmp_path / "aside").rename(program)
+    assert [one.payload for one in wire.ask(a, "239.1.1.1", 5004, b"3", count=1)] == [b"3"]
+    echo.signal(signal.SIGINT)
+    assert echo.finish(20).records[-1]["ignored"] == {"exec-failed": 1}
+
+
 def test_hostile_payloads_stay_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of 5,000 is interpreted, each reaches its child whole, four run at once."""
     monkeypatch.chdir(tmp_path)
@@ -274,6 +330,22 @@ def test_hostile_datagrams_on_the_wire(pair: Pair, tmp_path: Path) -> None:
     sets = re.findall(r"^Cap(?:Inh|Prm|Eff|Bnd|Amb):\t([0-9a-f]+)$", ended.stderr, re.MULTILINE)
     assert len(sets) == 5 * len(some)
     assert set(sets) == {"0" * 16}
+
+
+@pytest.mark.parametrize("command", ["listen", "echo"])
+def test_root_that_cannot_drop_capabilities_runs_nothing(world: World, command: str) -> None:
+    """A container's root often has some of them and not CAP_SETPCAP."""
+    host = world.host("a")
+    words = [command, "239.1.1.1:5004", "-i", "lo", "-T", "100ms", "--exec", "cat"]
+    ours = [sys.executable, "-m", "mcastctl", *words]
+    few = ["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all", *ours]
+    refused = host.run(few, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    said, hint = refused.stderr.splitlines()
+    assert said.startswith("mcastctl: error: --exec: what it runs would have capabilities")
+    assert "CAP_SETPCAP" in hint
+    bits = ["setpriv", "--securebits=+noroot", *few]  # root is nobody special then
+    assert host.run(bits, check=False).returncode == 1
 
 
 def test_what_a_child_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

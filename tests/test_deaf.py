@@ -396,6 +396,7 @@ def test_lost_news_is_made_up_for(world: World) -> None:
     programs = [
         start(wire.b, "listen", "239.1.1.1:5004", "-i", "b0", "-c", "1"),
         start(wire.b, "sniff", "udp port 5004", "-i", "b0", "-c", "1"),
+        start(wire.b, "sniff", "udp port 5004", "-c", "1"),
     ]
     for one in programs:
         one.signal(signal.SIGSTOP)
@@ -407,10 +408,11 @@ def test_lost_news_is_made_up_for(world: World) -> None:
         one.signal(signal.SIGCONT)
     programs[0].wait_stdout('"code":"news-lost"')
     programs[0].wait_stdout('"type":"joined"', count=2)
+    wait_for(lambda: '"allmulti":2' in wire.b.sh("ip -details -json link show dev b0").stdout)
     sender = wire.a.start_mcastctl(
         "send", "239.1.1.1:5004", "x", "-i", "a0", "-c", "100", "--interval", "100ms", "-q"
     )
-    assert [Stream.of(one.finish()).status for one in programs] == [0, 0]
+    assert [Stream.of(one.finish()).status for one in programs] == [0, 0, 0]
     sender.stop()
 
 
@@ -463,3 +465,31 @@ def test_new_interfaces_join_a_capture_on_all(world: World) -> None:
     assert wire.a.mcastctl("send", "239.1.1.1:5004", "x", "-i", "a0").returncode == 0
     stream = Stream.of(capture.finish())
     assert (stream.status, stream.only("packet")["ifindex"]) == (0, wire.index)
+
+
+def test_a_capture_on_all_calls_interfaces_what_they_are_called(world: World) -> None:
+    """By name as of now, also of another one that has the index of one that went."""
+    wire = cable(world)
+    capture = start(wire.b, "sniff", "udp port 5004")
+    watch = start(wire.b, "sniff", "-i", "b0", "udp port 5004")  # tells what is noticed, and when
+
+    def name_of(payload: str, ifname: str) -> None:
+        words = ("239.1.1.1:5004", payload, "-i", "a0", "-c", "1")
+        told = number(capture, '"type":"packet"')
+        assert wire.a.mcastctl("send", *words).returncode == 0
+        capture.wait_stdout('"type":"packet"', count=told + 1)
+        seen.append(ifname)
+
+    seen: list[str] = []
+    name_of("one", "b0")
+    wire.b.ip("link set b0 name c0")
+    watch.wait_stdout('"code":"renamed"')
+    name_of("two", "c0")
+    wire.b.ip("link del c0")
+    watch.wait_stdout('"code":"gone"')
+    wire.plug(wire.index)
+    watch.wait_stdout('"code":"deaf"')
+    name_of("three", "b0")
+    stream = ended(capture)
+    assert [one["iface"] for one in stream.all("packet")] == seen
+    watch.stop()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import sys
 import time
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from conftest import Pair, Trio
 from flood import Flood, memory_kb, read_up, waiting
 from streams import Stream, inject
 from test_echo import end, request, start
-from world import Host
+from world import Host, World
 
 from mcastctl.model import probe
 
@@ -231,6 +232,31 @@ def test_an_echo_keeps_to_its_limits_under_a_flood(pair: Pair) -> None:
     assert ignored["rate"] >= 25_000 - most - dropped
     assert tried + sum(ignored.values()) == said["packets"] == 50_000 - dropped
     assert said["reply_bytes"] <= said["bytes"]
+
+
+# argv: number of askers; a request in hex on stdin. Each asks in turn, from its own port.
+ASKERS = """
+import socket, sys
+request = bytes.fromhex(sys.stdin.read())
+for port in range(20000, 20000 + int(sys.argv[1])):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(9)
+        sock.bind(("127.0.0.1", port))
+        sock.sendto(request, ("127.0.0.1", 5004))
+        assert len(sock.recv(65535)) == len(request)
+"""
+
+
+def test_long_requests_do_not_fill_an_echo(world: World) -> None:
+    """Whoever was answered is remembered, and not what it sent."""
+    here = world.host("a")
+    echo = start(here, WHERE, "-i", "lo", "-q", "-T", "60s")
+    asked = request() + bytes(60_000)
+    before = memory_kb(echo.pid)
+    here.run([sys.executable, "-c", ASKERS, "1000"], input=asked.hex(), timeout=60)
+    assert memory_kb(echo.pid) - before < GROWTH_KB
+    summary = end(echo).summary
+    assert (summary["replies_sent"], summary["reply_bytes"]) == (1000, 1000 * len(asked))
 
 
 def forged_sources(own: str, peer: str, broadcast: str) -> dict[str, tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from subprocess import PIPE
 
 import pytest
 import wire
@@ -13,6 +14,7 @@ from streams import Json, Stream
 from world import Host, Running, World, need
 
 from mcastctl.model import probe
+from mcastctl.model.responders import MULTICAST, UNICAST, Responder
 
 GROUP4, GROUP6 = "239.1.1.1:5004", "[ff15::1]:5004"
 
@@ -358,7 +360,7 @@ sock.bind(("239.1.1.1", 5004))
 mreq = struct.pack("@4s4si", socket.inet_aton("239.1.1.1"), b"", int(sys.argv[1]))
 sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, mreq)
 print("joined", flush=True)
-out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # from another port than an echo's
 header = struct.Struct("!4sBBBBQQQ")
 while True:
     data, peer = sock.recvfrom(65535)
@@ -373,11 +375,12 @@ while True:
         (magic, 2, 2, ttl, 1, stream, seq, sent),
         (b"mcsu", version, 2, ttl, 1, stream, seq, sent),
     ):
-        out.sendto(header.pack(*forged) + rest, peer)
-    out.sendto(b"", peer)
-    out.sendto(data[:31], peer)
+        sock.sendto(header.pack(*forged) + rest, peer)
+    sock.sendto(b"", peer)
+    sock.sendto(data[:31], peer)
     true = header.pack(magic, version, 2, ttl, 200, stream, seq, sent)
-    out.sendto(true + b"\\x1b[31mforged\\n", peer)
+    out.sendto(true, peer)
+    sock.sendto(true + b"\\x1b[31mforged\\n", peer)
 """
 
 
@@ -398,6 +401,57 @@ def test_forged_answers_are_ignored(pair: Pair) -> None:
     text = a.mcastctl("ping", GROUP4, "-c", "1", "--wait", "0.2s")
     assert text.stdout.endswith(" ms \\x1b[31mforged\\n\n")
     assert text.stdout.count("\n") == 1
+
+
+# argv: interface index, address. Answers the first request to the group in the name of the address,
+# and then no more.
+NAME = """
+import socket, struct, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+sock.bind(("239.1.1.1", 5004))
+mreq = struct.pack("@4s4si", socket.inet_aton("239.1.1.1"), b"", int(sys.argv[1]))
+sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, mreq)
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out.setsockopt(socket.IPPROTO_IP, 19, 1)  # IP_TRANSPARENT
+out.bind((sys.argv[2], 5004))
+print("joined", flush=True)
+data, peer = sock.recvfrom(65535)
+out.sendto(data[:5] + bytes([2]) + data[6:], peer)
+sys.stdin.read()
+"""
+
+
+def test_whom_a_forged_answer_names_is_soon_left_alone(pair: Pair) -> None:
+    a, b = pair
+    victim = "10.0.1.77"
+    forger = b.popen([sys.executable, "-c", NAME, str(b.ifindex()), victim], stdin=PIPE)
+    forger.wait_stdout("joined")
+    a.ip(f"neigh add {victim} lladdr {b.link()['address']} dev a0")
+    watching = wire.watch(a)
+    asked = ping(a, GROUP4, "-c", "25", "--interval", "10ms")
+    _, unicast = legs(asked, victim)
+    assert (unicast["sent"], unicast["lost"]) == (10, 10)
+    seen = [one for one in wire.settled(watching, a) if one.dst == victim]
+    assert len(seen) == 10
+    # Whom the user named is asked in every round.
+    asked = ping(a, GROUP4, "-c", "12", "--interval", "10ms", "--expect-from", victim)
+    assert legs(asked, victim)[1]["sent"] == 12
+
+
+def test_a_responder_that_is_silent_for_a_while_is_asked_again() -> None:
+    one, heeds = Responder(7), []
+    for seq in range(10):
+        one.asked(seq)
+        heeds.append(one.heeds)
+    for kind, seq, first in ((MULTICAST, 14, True), (MULTICAST, 14, False), (UNICAST, 15, True)):
+        assert one.answered(kind, seq, 1, 1) is first  # it lives; a duplicate proves nothing
+        heeds.append(one.heeds)
+        one.asked(seq + 1)
+        heeds.append(one.heeds)
+    assert heeds == [*[True] * 9, False, True, False, False, False, True, True]
+    leg = one.legs[UNICAST]
+    assert (leg.sent_count, leg.lost) == (12, 11)  # rounds in which it was not asked are no loss
 
 
 def test_an_interface_is_chosen(world: World) -> None:

@@ -124,6 +124,59 @@ def test_any_pattern_is_counted_alike_whole_and_cut(world: World, kind: str, kep
             assert {key: other[key] for key in same} == {key: cut[key] for key in same}
 
 
+# A receiver that tried super-packets stops to, and one comes just before it has: prints what it
+# counts then and whether it still takes them, twice; the second time nothing comes between.
+WINDOW = """
+import json, socket, struct
+from mcastctl.net import intake, nic
+from mcastctl.net.receiver import Receiver, Subscription
+
+lo = nic.find("lo")
+receiver = Receiver(Subscription("239.1.1.1", 5004, lo, (), False), 32 << 20, whole=False)
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+sender.connect(("239.1.1.1", 5004))
+size = struct.pack("@H", 100)
+
+def burst():
+    sender.sendmsg([bytes(6000)], [(17, 103, size)])
+
+def number(most=4096):
+    return sum(one.number if hasattr(one, "number") else 1 for one in receiver.read(most))
+
+set_whole_segments = intake.sockopts.set_whole_segments
+between = [burst]
+def late(sock, *, wanted):
+    if not wanted and between:
+        between.pop()()
+    return set_whole_segments(sock, wanted=wanted)
+intake.sockopts.set_whole_segments = late
+
+for _ in range(9):
+    burst()
+counted = 0
+while counted < 540:
+    counted += number()
+found = []
+for _ in range(2):
+    for _ in range(5000):
+        sender.send(bytes(100))
+    receiver._intake._trial = 4096  # what it has counted down to zero by then
+    while heard := number():
+        counted += heard
+    found.append([counted, receiver.takes_supers])
+print(json.dumps(found))
+"""
+
+
+def test_a_super_packet_that_comes_while_they_are_switched_off_is_cut(world: World) -> None:
+    host = world.host("a")
+    host.ip("route add 239.0.0.0/8 dev lo")
+    need_room(5600, 100)
+    outcome = host.run([sys.executable, "-c", WINDOW], timeout=60)
+    assert json.loads(outcome.stdout) == [[5600, True], [10_600, False]]
+
+
 @pytest.mark.parametrize(("group", "size"), [(GROUP4, "1001"), (GROUP6, "64")])
 def test_every_datagram_of_a_flood_is_accounted_for(pair: Pair, group: str, size: str) -> None:
     a, b = pair

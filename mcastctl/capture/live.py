@@ -35,6 +35,9 @@ class Waiter(Protocol):
 class Present(Protocol):
     """What befalls the interfaces (`net.presence.Presence`)."""
 
+    changes: int
+    """How often something befell any interface: what was known of it may not be true any more."""
+
     @property
     def deaf(self) -> bool:
         """Whether any of them cannot be heard now."""
@@ -155,9 +158,10 @@ class Live:
                 break
             if not heard and ring.fileno() in loop.wait(self._look_again(limits)):
                 ring.error()  # what is reported there once, the news tell better
-            for notice in self._present.attend(self._restore):
+            changes = self._present.changes
+            yield from self._present.attend(self._restore)
+            if self._present.changes != changes:
                 ring.forget_names()
-                yield notice
         if limits.reason != "count":
             yield from self._rest()
 

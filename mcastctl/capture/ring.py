@@ -30,16 +30,31 @@ _block_head = struct.Struct("=II").unpack_from  # status, frames; at 8 of a bloc
 _first_frame = struct.Struct("=I").unpack_from  # at 16
 
 
+_FORMER = 4096
+"""Names remembered of interfaces that are gone."""
+
+
 class _Names(dict[int, str]):
-    """Interface names by index, asked once."""
+    """Interface names by index, asked once; of one that is gone, the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._former: dict[int, str] = {}
 
     def __missing__(self, index: int) -> str:
         try:
             name = socket.if_indextoname(index)
         except OSError:
-            name = f"if{index}"  # gone meanwhile
+            name = self._former.get(index, f"if{index}")
         self[index] = name
         return name
+
+    def forget(self) -> None:
+        """Ask again; frames of an interface that is gone may still lie in the ring."""
+        if len(self._former) > _FORMER:
+            self._former.clear()
+        self._former |= self
+        self.clear()
 
 
 class Ring:
@@ -121,7 +136,7 @@ class Ring:
 
     def forget_names(self) -> None:
         """Ask for the names of interfaces again."""
-        self._names.clear()
+        self._names.forget()
 
     def ready(self) -> Iterator[Slice]:
         """Yield the blocks that are ready; each goes back to the kernel with the next."""

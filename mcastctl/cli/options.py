@@ -365,7 +365,10 @@ def _is_address(text: str) -> bool:
 
 
 def exec_argv(command: str | None) -> list[str] | None:
-    """Return the arguments of --exec CMD, None without it; what runs then gets no capability."""
+    """Return the arguments of --exec CMD, None without it; what runs then gets no capability.
+
+    Raises ExecError and CapabilityError.
+    """
     if command is None:
         return None
     from mcastctl.net import capabilities, children  # costs what subprocess costs

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 MULTICAST, UNICAST = "multicast", "unicast"
 MAX_RESPONDERS = 1024
 """Responders kept apart; answers of further ones are counted only."""
+MOST_UNANSWERED = 10
+"""Unicast requests in a row that a responder may leave unanswered: its address may be forged."""
 WINDOW = 4096
 """Requests remembered per responder to tell duplicates, a bit each."""
 
@@ -45,6 +47,7 @@ class Leg:
         "_rtt_min",
         "_rtt_squares",
         "_rtt_sum",
+        "_skipped",
         "duplicates",
         "first_seq",
         "hops",
@@ -56,13 +59,15 @@ class Leg:
     def __init__(self, first_seq: int | None = None) -> None:
         self.first_seq = first_seq
         self.last_sent: int | None = first_seq
-        self.received = self.duplicates = self.unreachable = 0
+        self.received = self.duplicates = self.unreachable = self._skipped = 0
         self.hops: int | None = None
         self._requests, self._rounds = Answered(), Answered()
         self._rtt_min = self._rtt_max = self._rtt_sum = self._rtt_squares = 0.0
 
     def sent(self, seq: int) -> None:
-        """Note that request `seq` went out."""
+        """Note that request `seq` went out, and none of those between it and the last."""
+        if self.last_sent is not None:
+            self._skipped += max(seq - self.last_sent - 1, 0)
         self.last_sent = seq
 
     def answered(self, seq: int, rtt_ns: int, hops: int | None, request: int | None = None) -> bool:
@@ -93,7 +98,7 @@ class Leg:
         """Requests since the first answered one."""
         if self.first_seq is None or self.last_sent is None:
             return 0
-        return self.last_sent - self.first_seq + 1
+        return self.last_sent - self.first_seq + 1 - self._skipped
 
     @property
     def lost(self) -> int:
@@ -124,12 +129,35 @@ class Leg:
 class Responder:
     """One host that answers (or was expected to), by its address and port."""
 
-    __slots__ = ("expected", "legs", "port")
+    __slots__ = ("_unanswered", "expected", "legs", "port")
 
     def __init__(self, port: int, *, expected: bool = False) -> None:
         self.port = port
         self.expected = expected
+        self._unanswered = 0
         self.legs = {MULTICAST: Leg(0 if expected else None), UNICAST: Leg()}
+
+    @property
+    def heeds(self) -> bool:
+        """Whether to ask it by unicast: not somebody who never answers, unless the user said so."""
+        return self.expected or self._unanswered < MOST_UNANSWERED
+
+    def asked(self, seq: int) -> None:
+        """Note a unicast request."""
+        leg = self.legs[UNICAST]
+        leg.first_seq = seq if leg.first_seq is None else leg.first_seq
+        leg.sent(seq)
+        self._unanswered += 1
+
+    def answered(
+        self, kind: str, seq: int, rtt_ns: int, hops: int | None, request: int | None = None
+    ) -> bool:
+        """Account for an answer (see `Leg.answered`); one to the group is worth one request."""
+        first = self.legs[kind].answered(seq, rtt_ns, hops, request)
+        if first:
+            most = 0 if kind == UNICAST else MOST_UNANSWERED - 1
+            self._unanswered = min(self._unanswered, most)
+        return first
 
 
 class Responders:

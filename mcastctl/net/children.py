@@ -2,9 +2,11 @@
 
 Never a shell, and nothing of the payload in arguments or environment. At most `LIMIT`
 children run at once, each for at most `TIMEOUT_S`; what waits is bounded and counted. They
-inherit no socket, no capability (not even of root) and no variable beyond a fixed list.
+inherit no socket, no variable beyond a fixed list, and no capability: `net.capabilities`, called
+before the first, sees to that even for root or refuses.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -29,6 +31,15 @@ so that a child is never waited on while it writes."""
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
+_HINTS = {
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "raise the limit of open files of this system: fs.file-max",
+    errno.EAGAIN: "raise the limit of processes: ulimit -u, or pids.max of the control group",
+    errno.ENOMEM: "free memory",
+    errno.ENOSPC: "free memory or the temporary directory",
+}
+
+
 class ExecError(McastError):
     """A command for --exec that cannot be run."""
 
@@ -42,6 +53,8 @@ class _Child(NamedTuple):
 class Children:
     """Runs `argv` for each datagram. Counters: `started`, `refused` (queue full), `failed`.
 
+    Only the first that cannot be started is an error: what fails once it has worked (a program
+    that is being replaced, no descriptor left) may work again, and is told by `trouble`.
     `stdout` is the descriptor the children write to, None to hand their output to `done`.
     """
 
@@ -51,13 +64,15 @@ class Children:
         self._running: list[_Child] = []
         self._queue: deque[tuple[Datagram, Callable[[bytes], object] | None]] = deque()
         self.started = self.refused = self.failed = 0
+        self._trouble: ExecError | None = None
+        self._troubled = False
 
     def attach(self, loop: Loop) -> None:
         """Let the end of a child wake the loop."""
         loop.wake_on(signal.SIGCHLD)
 
     def run(self, datagram: Datagram, done: Callable[[bytes], object] | None = None) -> None:
-        """Start a child for one datagram, or queue it."""
+        """Start a child for one datagram, or queue it. Raises ExecError, if it is the first."""
         if len(self._queue) >= QUEUE:
             self.refused += 1
             return
@@ -65,7 +80,10 @@ class Children:
         self.poll()
 
     def poll(self) -> None:
-        """Collect children that ended, stop those over time, start those that wait."""
+        """Collect children that ended, stop those over time, start those that wait.
+
+        Raises ExecError if the first of all cannot be started.
+        """
         now_ns = time.monotonic_ns()
         still = []
         for child in self._running:
@@ -78,7 +96,13 @@ class Children:
                 self._end(child)
         self._running = still
         while self._queue and len(self._running) < LIMIT:
-            self._running.append(self._start(*self._queue.popleft()))
+            try:
+                self._running.append(self._start(*self._queue.popleft()))
+            except ExecError as error:
+                if not self.started:
+                    raise
+                self.failed += 1
+                self._trouble = self._trouble or error
 
     def next_ns(self) -> float | None:
         """Return when the next child is over time, None with none running."""
@@ -104,8 +128,16 @@ class Children:
         self.failed += len(self._running)
         self.stop()
 
+    def trouble(self) -> Iterator[Notice]:
+        """Yield a warning, once, when a child could not be started."""
+        if self._trouble is not None and not self._troubled:
+            self._troubled = True
+            said = self._trouble
+            yield Notice(time.time_ns(), "warning", "exec", said.message, said.hint)
+
     def remarks(self) -> Iterator[Notice]:
         """Yield a warning when not every datagram had its child."""
+        yield from self.trouble()
         if self.refused or self.failed:
             text = f"--exec: {self.started} started, {self.failed} failed, {self.refused} left out"
             hint = "the command must exit 0 and keep up with the datagrams"
@@ -172,7 +204,7 @@ def _file_of(payload: bytes) -> IO[bytes]:
     except OSError as error:
         raise ExecError(
             f"cannot hold a payload for --exec: {(error.strerror or 'refused').lower()}",
-            hint="free memory or the temporary directory",
+            hint=_HINTS.get(error.errno or 0, "free memory or the temporary directory"),
         ) from error
     return file
 
@@ -210,4 +242,5 @@ def parse(command: str) -> list[str]:
 
 def _cannot_run(program: str, error: OSError) -> ExecError:
     cause = (error.strerror or "refused").lower()
-    return ExecError(f"cannot run '{program}': {cause}", hint="name an executable program")
+    hint = _HINTS.get(error.errno or 0, "name an executable program")
+    return ExecError(f"cannot run '{program}': {cause}", hint=hint)

@@ -6,6 +6,7 @@ one by one. Both say the same, the runs without a Python object for each datagra
 
 import _socket as socket
 import itertools
+import select
 import struct
 import sys
 import time
@@ -207,11 +208,24 @@ class Intake:
                 self._take(True)
 
     def _end_trial(self) -> None:
-        """Take datagrams as before: no super-packet came, and nothing waits that could be one."""
+        """Take datagrams as before: no super-packet came, and nothing waits that could be one.
+
+        What was queued until it is off may be one, and its segment size is told to those only who
+        ask for it when they read: where anything waits by then, it stays on until the next time.
+        """
+        sockopts.set_whole_segments(self._sock, wanted=False)
+        if self._waiting():
+            sockopts.set_whole_segments(self._sock, wanted=True)
+            return
         self._trial = None
         self.supers = False
-        sockopts.set_whole_segments(self._sock, wanted=False)
         self._take(self.whole)
+
+    def _waiting(self) -> bool:
+        """Tell whether a datagram could be read now."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _receive(self, most: int) -> int:
         try:

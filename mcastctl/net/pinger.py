@@ -45,6 +45,7 @@ class Pinging:
     ) -> None:
         self.responders = responders
         self._pairs = pairs
+        self._ports = {target.port for _, target in pairs}  # an echo answers from where it is asked
         self._ttl = ttl
         self._filling = probe.filling(size - probe.MIN_SIZE)
         self._left = rounds
@@ -102,7 +103,8 @@ class Pinging:
         self.responders.sent_multicast(seq)
         self._fresh.clear()
         for host in self._routes:
-            yield from self._ask_unicast(host, seq)
+            if self.responders.by_address[host].heeds:
+                yield from self._ask_unicast(host, seq)
         now_ns = time.monotonic_ns()
         self._pacer.sent(now_ns)
         if self._left == 0:
@@ -117,9 +119,7 @@ class Pinging:
     def _ask_unicast(self, host: str, seq: int) -> Iterator[Notice]:
         refused = yield from self._request(UNICAST, seq, UNICAST_TTL, *self._routes[host])
         if not refused:
-            leg = self.responders.by_address[host].legs[UNICAST]
-            leg.first_seq = seq if leg.first_seq is None else leg.first_seq
-            leg.sent(seq)
+            self.responders.by_address[host].asked(seq)
 
     def _request(
         self, kind: str, seq: int, ttl: int, sender: Sender, target: Target, *, place: int = 0
@@ -144,7 +144,7 @@ class Pinging:
     ) -> Reply | None:
         """Match one datagram with its request; None for anything that answers none of ours."""
         header = probe.decode(datagram.payload)
-        if header is None or header.kind != probe.REPLY:
+        if header is None or header.kind != probe.REPLY or datagram.sport not in self._ports:
             return None
         kind = next((kind for kind, own in self._streams.items() if own == header.stream), None)
         request = self._sent_at.get((header.seq, header.sent_ns))
@@ -161,7 +161,7 @@ class Pinging:
         hops = probe.hops(header.ttl, header.seen_ttl)
         said = datagram.payload[probe.MIN_SIZE :]
         self._reply_bytes += datagram.length
-        first = responder.legs[kind].answered(header.seq, rtt_ns, hops, number)
+        first = responder.answered(kind, header.seq, rtt_ns, hops, number)
         return Reply(
             datagram.ts_ns,
             datagram.src,

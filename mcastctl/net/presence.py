@@ -40,6 +40,8 @@ class Presence:
         self._deafness = Deafness()
         self._known = set() if asked else {index for index, _ in socket.if_nameindex()}
         self._look_ns = 0.0
+        self.changes = 0
+        """How often something befell any interface: names, indexes, kinds may be others now."""
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when there is news, -1 without one."""
@@ -64,6 +66,8 @@ class Presence:
         """Take in the news, if there is any, and say what it means."""
         now = moment()
         news = self._watch.read()
+        if news is None or any(not isinstance(one, AddressNews) for one in news):
+            self.changes += 1
         for one in news or ():
             yield from self._learn(one, restore, now)
         if news is None:
@@ -92,6 +96,11 @@ class Presence:
 
     def _doubt(self, restore: Callable[[int, Nic], bool], now: Moment) -> Iterator[Notice]:
         """News was lost: an interface may have been deleted and made again with its old index."""
+        if not self._hearings:  # any of them, so each is heard anew
+            there = socket.if_nameindex()
+            self._known = {index for index, _ in there}
+            for index, name in there:
+                restore(0, Nic(name, index))
         for hearing in self._hearings:
             one = Nic(hearing.name, hearing.ifindex)
             if linkwatch.state(one) is None or not restore(hearing.ifindex, one):

@@ -24,7 +24,7 @@ _KNOWN = 4096
 
 
 class Way(NamedTuple):
-    """How an asker is answered: by which socket, as whom, to whom; with its first request."""
+    """How an asker is answered: by which socket, as whom, to whom; with what its requests share."""
 
     sock: Socket
     messages: Messages
@@ -47,10 +47,11 @@ class Prompt:
         return self._ways.get(caught.flow())
 
     def remember(self, caught: Caught, way: Way) -> None:
-        """Note that requests like this one may be answered."""
+        """Note that requests like this one may be answered; nothing is kept of what they carry."""
         if len(self._ways) >= _KNOWN:
             self._ways.clear()
-        self._ways[caught.flow()] = way
+        kept = way._replace(request=way.request._replace(payload=b""))
+        self._ways[caught.flow()] = kept
 
     def forget(self) -> None:
         """Judge everybody anew: interfaces have changed, or their names."""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SPIN_NS = 100_000
 """How long after a request the next is awaited without sleeping."""
 REQUEST_RATE, REQUEST_RATE_PER_SOURCE = 40_000.0, 20_000.0
-"""Answers per second to requests, as long as these: more than one asker with one request on the
-way can use, and `ping` needs a tenth of it at its fastest."""
+"""Answers per second to requests, as long as these: `ping` needs a tenth of it at its fastest. Who
+asks anew with each answer could have more over a virtual link, and is limited to that."""
 PLAIN_RATE, PLAIN_RATE_PER_SOURCE = 1000.0, 10.0
 """Answers per second to datagrams that are no requests of ours (--any)."""
 LONG_RATE, LONG_RATE_PER_SOURCE = 1000.0, 100.0
@@ -156,6 +156,7 @@ class Responding:
                 yield from self._attend()
             if self._children:
                 self._children.poll()
+                yield from self._children.trouble()
             limits.take(self.replies_sent - before, time.monotonic_ns())
             yield from self._answered()
         yield from self._following.end()
