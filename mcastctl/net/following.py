@@ -21,6 +21,7 @@ from mcastctl.model.hearing import (
     LinkState,
     Moment,
     News,
+    Unheard,
 )
 from mcastctl.model.records import Membership, Notice
 from mcastctl.net import linkwatch, nic
@@ -86,7 +87,7 @@ class Following:
         self._renamed = renamed
         hearings = {one.nic: Hearing(*one.nic) for one in wanted}
         self._places = [_Place(one, hearings[one.nic]) for one in wanted]
-        self._deafness = Deafness()
+        self._deafness, self._missing = Deafness(), Deafness()
         self._drops = self._skipped = 0
         self._look = False
         self._look_ns = 0.0
@@ -131,6 +132,11 @@ class Following:
     def deaf_s(self) -> float:
         """Return how long at least one interface could not be heard, in seconds."""
         return self._deafness.seconds(moment())
+
+    def unheard(self) -> Unheard:
+        """Return how long something could not be heard once it had been waited for."""
+        still = any(one.cause for one in self._hearings())
+        return Unheard(self._missing.seconds(moment()), still)
 
     def _next_ns(self) -> float | None:
         if any(place.ends_ns is not None for place in self._places):
@@ -315,7 +321,9 @@ class Following:
 
     def _note(self, hearing: Hearing, cause: str, now: Moment) -> Iterator[Told]:
         yield from hearing.note(cause, now)
-        self._deafness.note(any(one.cause for one in self._hearings()), now)
+        deaf = [one for one in self._hearings() if one.cause]
+        self._deafness.note(bool(deaf), now)
+        self._missing.note(any(not one.waits for one in deaf), now)
 
     def _hearings(self) -> list[Hearing]:
         return list(dict.fromkeys(place.hearing for place in self._places))

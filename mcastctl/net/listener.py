@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mcastctl.model.endpoint import Endpoint
+from mcastctl.model.hearing import Unheard
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
 from mcastctl.model.run import Heard, Run
@@ -243,6 +244,10 @@ class Listening:
         fields["skipped"] = self._following.skipped
         fields["deaf_s"] = self._following.deaf_s()
         return fields
+
+    def unheard(self) -> Unheard:
+        """Return for how long something could not be heard."""
+        return self._following.unheard()
 
     def close(self) -> None:
         """Leave every group and end the children that still run."""

@@ -1,0 +1,47 @@
+"""Nothing heard is no answer where nothing could be heard: verdicts, causes and hints of a listen
+whose interface cannot bring what it listens to."""
+
+from __future__ import annotations
+
+import pytest
+from mishaps import Cable
+from streams import Stream
+from test_deaf import cable, notices, start
+from world import World
+
+GROUP = "239.1.1.1:5004"
+
+
+@pytest.mark.parametrize("never", ["down", "late"])
+def test_where_nothing_can_come_nothing_is_no_answer(world: World, never: str) -> None:
+    wire = cable(world)
+    name = "b0" if never == "down" else "late0"
+    wire.b.ip("link set b0 down")
+    done = wire.b.mcastctl("listen", GROUP, "-i", name, "--wait", "--expect-none", "-T", "300ms")
+    assert done.returncode == 2
+    error = "mcastctl: error: cannot judge that nothing came: it was deaf at the end\nhint: "
+    assert error in done.stderr
+
+
+def test_verdicts_of_a_run_that_was_deaf(world: World) -> None:
+    """Some time, at the end, or only until what was waited for was there."""
+    wire = cable(world)
+    other = Cable(world, wire.a, wire.b)
+    end = ("-T", "4s", "-q", "-j")
+    wire.b.ip("link set b1 down")
+    none = wire.b.start_mcastctl("listen", GROUP, "-i", other.far, "--expect-none", *end)
+    late = wire.b.start_mcastctl("listen", GROUP, "-i", "x0", "--wait", "--expect-none", *end)
+    limited = start(wire.b, "listen", GROUP, "-i", "b0", "--max-loss", "0%", *end[:3])
+    none.wait_stdout('"code":"down"')
+    late.wait_stdout('"code":"late"')
+    wire.b.ip("link set b1 up", "link add x0 type veth peer name x1", "link set x1 up")
+    wire.b.ip("link set x0 up")
+    sent = wire.a.mcastctl("send", GROUP, "--probe", "-c", "3", "-i", "a0", "-q")
+    assert sent.returncode == 0
+    wire.b.ip("link set b0 down")
+    was_deaf, is_deaf, waited = (Stream.of(one.finish(20)) for one in (none, limited, late))
+    assert notices(was_deaf, "deaf")[0]["text"].endswith("listening again: it was down")
+    assert (was_deaf.status, was_deaf.summary["packets"]) == (2, 0)
+    assert (is_deaf.status, is_deaf.summary["packets"], is_deaf.summary["lost"]) == (2, 3, 0)
+    assert waited.status == 0, "to wait is not to be deaf"
+    assert waited.summary["deaf_s"] > 0
