@@ -3,6 +3,8 @@ whose interface cannot bring what it listens to."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from mishaps import Cable
 from streams import Stream
@@ -45,3 +47,40 @@ def test_verdicts_of_a_run_that_was_deaf(world: World) -> None:
     assert (is_deaf.status, is_deaf.summary["packets"], is_deaf.summary["lost"]) == (2, 3, 0)
     assert waited.status == 0, "to wait is not to be deaf"
     assert waited.summary["deaf_s"] > 0
+
+
+# argv: the first of fifty RTP packets from one port, all by a1 and every other one by a0 as well
+TWICE = """
+import socket, struct, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("10.0.1.1", 4000))
+ways = [(socket.if_nametoindex(name), step) for name, step in (("a0", 2), ("a1", 1))]
+first = int(sys.argv[1])
+for number in range(first, first + 50):
+    packet = struct.pack("!BBHII", 0x80, 33, number, number * 900, 77) + bytes(100)
+    for index, step in ways:
+        if number % step == 0:
+            way = struct.pack("4s4si", b"", b"", index)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, way)
+            sock.sendto(packet, ("239.1.1.1", 5004))
+    time.sleep(0.002)
+"""
+
+
+def test_no_interface_makes_up_for_what_another_loses(world: World) -> None:
+    """And what an interface that is made anew brings is the same stream still."""
+    wire = cable(world)
+    world.link(wire.a, wire.b)
+    words = ("listen", "rtp://239.1.1.1:5004", "-i", str(wire.index), "-i", "b1", "-q", "-c", "150")
+    listener = start(wire.b, *words, joined=2)
+    wire.a.run([sys.executable, "-c", TWICE, "0"])
+    wire.pull()
+    listener.wait_stdout('"code":"gone"')
+    wire.far = "z9"
+    wire.plug(wire.index)
+    listener.wait_stdout('^{"type":"joined".*"iface":"z9"')
+    wire.a.run([sys.executable, "-c", TWICE, "50"])
+    summary = Stream.of(listener.finish()).summary
+    told = ("iface", "packets", "lost", "duplicates", "first_seq", "last_seq")
+    streams = sorted([one[name] for name in told] for one in summary["streams"])
+    assert streams == [["b1", 100, 0, 0, 0, 99], ["z9", 50, 49, 0, 0, 98]]

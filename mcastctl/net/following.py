@@ -40,13 +40,15 @@ Told = Membership | Notice
 class _Place:
     """One subscription through time; `receiver` is None while it has no interface.
 
-    `home` is the interface it was on before a route led it elsewhere; `ends_ns` when a receiver
+    `number` is its own for ever, and that of what is heard there; `home` is the interface it was on
+    before a route led it elsewhere; `ends_ns` when a receiver
     that is to be closed is, even if there is still something in it.
     """
 
-    __slots__ = ("ends_ns", "hearing", "home", "receiver", "said", "subscription")
+    __slots__ = ("ends_ns", "hearing", "home", "number", "receiver", "said", "subscription")
 
-    def __init__(self, subscription: Subscription, hearing: Hearing) -> None:
+    def __init__(self, number: int, subscription: Subscription, hearing: Hearing) -> None:
+        self.number = number
         self.subscription = subscription
         self.hearing = hearing
         self.home = subscription.nic.name
@@ -86,7 +88,8 @@ class Following:
         self._readers = readers
         self._renamed = renamed
         hearings = {one.nic: Hearing(*one.nic) for one in wanted}
-        self._places = [_Place(one, hearings[one.nic]) for one in wanted]
+        self._places = [_Place(n, one, hearings[one.nic]) for n, one in enumerate(wanted)]
+        self._numbers: dict[int, int] = {}
         self._deafness, self._missing = Deafness(), Deafness()
         self._drops = self._skipped = 0
         self._look = False
@@ -119,6 +122,10 @@ class Following:
     def receivers(self) -> list[Receiver]:
         """Those that are open now."""
         return [place.receiver for place in self._places if place.receiver is not None]
+
+    def place_of(self, receiver: Receiver) -> int:
+        """Return the number of the place that one of them is for, which outlives it."""
+        return self._numbers[receiver.fileno()]
 
     def kernel_drops(self) -> int:
         """Return how many datagrams found a socket buffer full, in closed sockets too."""
@@ -300,6 +307,8 @@ class Following:
             if was.isdecimal() and index and hearing.name == found.name:
                 text = f"index {was} is gone: {found.name} is back with index {found.ifindex}"
                 yield Notice(now.ts_ns, "warning", "renumbered", text)
+            if found.name != hearing.name:
+                self._renamed(hearing.name, found.name)
             hearing.name, hearing.ifindex = found
             return
         place.hearing = same or Hearing(*found)
@@ -331,6 +340,7 @@ class Following:
     def _start(self, place: _Place, receiver: Receiver) -> None:
         place.receiver = receiver
         self._readers[receiver.fileno()] = receiver
+        self._numbers[receiver.fileno()] = place.number
         if self._loop is not None:
             self._loop.watch(receiver.fileno())
 

@@ -155,8 +155,9 @@ class Listening:
         turns = batches(self._readers, Receiver.read, loop, limits, alarm=alarm, nap_s=_nap_s)
         for reader, batch in turns:
             number = 0
+            place = 0 if reader is None else self._following.place_of(reader)
             for heard in batch:
-                for piece in self.statistics.account(heard):
+                for piece in self.statistics.account(heard, place):
                     number += piece.number
                     yield from self._pass_on(piece)
             limits.take(number, time.monotonic_ns())
