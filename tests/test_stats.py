@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mcastctl.decode.stream import recognise
 from mcastctl.model.errors import VerdictError
+from mcastctl.model.hearing import Unheard
 from mcastctl.model.jitter import Jitter, RtpClock
 from mcastctl.model.mark import MPEGTS, NO_MARK, PLAIN, PROBE, RTP, Mark
 from mcastctl.model.records import Datagram
@@ -461,6 +462,32 @@ def test_loss_is_judged_by_the_worst_stream() -> None:
         [*(datagram(probe(n)) for n in range(1000)), datagram(probe(0, 2)), datagram(probe(2, 2))]
     )
     assert Expectation(max_loss_percent=30).unmet(statistics)
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured", "unheard"),
+    [
+        (Expectation(expect_none=True), NOTHING, Unheard(0.1)),
+        (Expectation(expect_none=True), NOTHING, Unheard(still=True)),
+        (Expectation(max_loss_percent=0), THREE, Unheard(still=True)),
+        (Expectation(max_jitter_ms=0), THREE, Unheard(0.1, still=True)),
+    ],
+)
+def test_to_be_deaf_satisfies_nobody(
+    asked: Expectation, measured: Statistics, unheard: Unheard
+) -> None:
+    with pytest.raises(VerdictError, match="deaf"):
+        asked.unmet(measured, unheard)
+    assert asked.unmet(measured) == []
+
+
+def test_what_is_certain_is_said_even_by_the_deaf() -> None:
+    deaf = Unheard(1, still=True)
+    assert Expectation(expect_none=True).unmet(THREE, deaf)
+    assert Expectation(max_loss_percent=1).unmet(QUARTER_LOST, deaf)
+    assert Expectation(expect=9, max_loss_percent=1).unmet(THREE, deaf)
+    assert Expectation(expect=3).unmet(THREE, deaf) == []
+    assert Expectation(max_loss_percent=0).unmet(THREE, Unheard(1)) == [], "it would be lost"
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def _advice(given: dict[str, Any], wanted: list[receiver.Subscription]) -> "Advi
 def _outcome(listening: listener.Listening, limits: Limits, wanted: Expectation) -> run.Outcome:
     fields = listening.summary()
     try:
-        unmet = wanted.unmet(listening.statistics)
+        unmet = wanted.unmet(listening.statistics, listening.unheard())
     except VerdictError as error:
         return run.Outcome(limits.reason, {**fields, "unmet": []}, COULD_NOT_ASK, error)
     return run.Outcome(limits.reason, {**fields, "unmet": unmet}, NO if unmet else YES)

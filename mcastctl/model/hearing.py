@@ -50,6 +50,21 @@ class AddressNews(NamedTuple):
 
 News = LinkState | LinkGone | AddressNews
 
+
+class Unheard(NamedTuple):
+    """How long something asked for could not be heard, in seconds, and whether it `still` cannot.
+
+    Waiting for what is not there yet counts only as `still`.
+    """
+
+    seconds: float = 0.0
+    still: bool = False
+
+
+HEARD = Unheard()
+"""Nothing was unheard."""
+
+
 _PHRASES = {
     GONE: "{} is gone: deaf until it is back",
     LATE: "waiting for interface {}",
@@ -73,6 +88,11 @@ class Hearing:
         self._causes: list[str] = []
         self._lost_as = name
         self._since_ns = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has not been heard yet, and was not there at the beginning."""
+        return bool(self.cause) and self._causes[0] == LATE
 
     def note(self, cause: str, now: Moment) -> list[Notice]:
         """Take down why nothing can be heard from `now` on ('' it can); return what to tell."""

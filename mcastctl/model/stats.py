@@ -22,13 +22,18 @@ PLACES = 32_768
 MAX_SOURCES = 8
 """RTP sources on one flow that may still be waiting for their second header."""
 
-Flow = tuple[str, int, str, int]
+Flow = tuple[str, int, str, int, int]
+"""Source, its port, group, its port, and the place where it is heard."""
 Key = tuple[Flow, str, int]
 _ZERO: Counters = (0, 0, 0, 0, 0)
 
 
 class Statistics:
-    """All streams heard in one run; `rtp` are the (group, port) known to carry RTP."""
+    """All streams heard in one run; `rtp` are the (group, port) known to carry RTP.
+
+    The same datagram heard in two places (interfaces, by any number the caller keeps for each) is
+    no duplicate, and no place makes up for what another loses.
+    """
 
     def __init__(self, *, rtp: frozenset[tuple[str, int]] = frozenset()) -> None:
         self.streams: OrderedDict[Key, StreamStats] = OrderedDict()
@@ -41,18 +46,18 @@ class Statistics:
         self._reported: dict[StreamStats, Counters] = {}
         self._unreported = _ZERO  # of streams that made room since the last interval
 
-    def update(self, datagram: Datagram) -> Mark:
+    def update(self, datagram: Datagram, place: int = 0) -> Mark:
         """Account for one datagram; return its mark as far as the stream so far bears it out."""
         self.packets += 1
         self.bytes += datagram.length
-        flow = (datagram.src, datagram.sport, datagram.dst, datagram.dport)
+        flow = (datagram.src, datagram.sport, datagram.dst, datagram.dport, place)
         mark = self._settle(flow, datagram.mark)
         key = (flow, mark.kind, mark.ident)
         stream = self.streams.get(key)
         if stream is None:
             stream = self.streams[key] = StreamStats(datagram, mark, self._room)
             self._ranks[stream.rank][key] = None
-            if mark.kind == RTP and flow[2:] not in self._rtp:
+            if mark.kind == RTP and flow[2:4] not in self._rtp:
                 verdict = self._verdicts.setdefault(flow, [])
                 if isinstance(verdict, list):
                     verdict.append(stream)
@@ -79,31 +84,32 @@ class Statistics:
             if stream.iface == before:
                 stream.iface = now
 
-    def account(self, heard: Heard) -> list[Heard]:
+    def account(self, heard: Heard, place: int = 0) -> list[Heard]:
         """Account for a datagram or a run; return it as it turned out, in pieces if need be."""
         if isinstance(heard, Datagram):
-            mark = self.update(heard)
+            mark = self.update(heard, place)
             return [heard if mark is heard.mark else heard._replace(mark=mark)]
-        if self._extend(heard):
+        if self._extend(heard, place):
             return [heard]
-        found = self.account(heard.at(0))  # settles what stream it is, and any gap before it
+        found = self.account(heard.at(0), place)  # settles what stream it is, and any gap before it
         if heard.number == 1:
             return found
         rest = heard.after(1)
-        if self._extend(rest):
+        if self._extend(rest, place):
             return [*found, rest]
-        return [*found, *(piece for one in rest.datagrams() for piece in self.account(one))]
+        pieces = (piece for one in rest.datagrams() for piece in self.account(one, place))
+        return [*found, *pieces]
 
-    def _extend(self, run: Run) -> bool:
+    def _extend(self, run: Run, place: int) -> bool:
         """Account for a run if it only goes on with a stream known well; else do nothing."""
         first = run.first
-        flow = (first.src, first.sport, first.dst, first.dport)
+        flow = (first.src, first.sport, first.dst, first.dport, place)
         key = (flow, first.mark.kind, first.mark.ident)
         stream = self.streams.get(key)
         if stream is None or isinstance(self._verdicts.get(flow), list):
             return False
         if first.mark.kind == RTP and not (
-            self._verdicts.get(flow) == RTP or flow[2:] in self._rtp
+            self._verdicts.get(flow) == RTP or flow[2:4] in self._rtp
         ):
             return False
         if not stream.continued_by(run):
@@ -120,7 +126,7 @@ class Statistics:
         They are believed once a source's next header follows its first; several sources may
         share a port. What is no RTP, or ever new sources, speaks against them.
         """
-        if mark.kind in (PROBE, RTCP) or flow[2:] in self._rtp:
+        if mark.kind in (PROBE, RTCP) or flow[2:4] in self._rtp:
             return mark
         verdict = self._verdicts.get(flow)
         if isinstance(verdict, list):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from mcastctl.model.errors import VerdictError
+from mcastctl.model.hearing import HEARD, Unheard
 from mcastctl.model.stats import Statistics
 
 
@@ -26,13 +27,18 @@ class Expectation(NamedTuple):
             return 1
         return self.enough_at
 
-    def unmet(self, heard: Statistics) -> list[str]:
+    def unmet(self, heard: Statistics, unheard: Unheard = HEARD) -> list[str]:
         """Return what was asked and is not so, one phrase each; empty means yes.
 
-        Raises VerdictError when loss or jitter was asked of streams that carry no numbers.
+        Raises VerdictError when loss or jitter was asked of streams that carry no numbers, and
+        when a yes would only mean that nothing could be heard.
         """
+        if self.expect_none and heard.packets:
+            return [f"expected nothing, heard {heard.packets}"]
         if self.expect_none:
-            return [f"expected nothing, heard {heard.packets}"] if heard.packets else []
+            if unheard.seconds or unheard.still:
+                raise _blind("that nothing came", unheard)
+            return []
         wanted = max(self.enough_at or 0, self.expect or 0, 1)
         found = []
         if heard.packets < wanted:
@@ -42,6 +48,9 @@ class Expectation(NamedTuple):
         found += [f"heard nothing from {one}" for one in self.expect_from if one not in sources]
         if heard.packets:
             found += self._unmet_quality(heard)
+        limited = self.max_loss_percent is not None or self.max_jitter_ms is not None
+        if limited and unheard.still and not found:
+            raise _blind("loss or jitter", unheard)
         return found
 
     def _unmet_quality(self, heard: Statistics) -> list[str]:
@@ -67,3 +76,9 @@ class Expectation(NamedTuple):
             if jitter_ms > self.max_jitter_ms:
                 found.append(f"jitter {jitter_ms:.3f} ms, allowed {self.max_jitter_ms:g} ms")
         return found
+
+
+def _blind(what: str, unheard: Unheard) -> VerdictError:
+    why = "it was deaf at the end" if unheard.still else f"it was deaf for {unheard.seconds:.3f} s"
+    hint = "repeat it while every interface listened on is up; the notices tell which was not"
+    return VerdictError(f"cannot judge {what}: {why}", hint=hint)

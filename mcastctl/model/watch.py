@@ -7,7 +7,7 @@ from mcastctl.model.address import is_multicast
 from mcastctl.model.mark import PLAIN, UNNUMBERED
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Datagram
-from mcastctl.model.stats import MAX_STREAMS, Flow, Statistics
+from mcastctl.model.stats import MAX_STREAMS, Statistics
 from mcastctl.model.stream import StreamStats
 
 MAX_PLACES = 64
@@ -35,7 +35,7 @@ class Watch:
     def __init__(self, joined: Iterable[tuple[str, str]] | None = None) -> None:
         self.joined = None if joined is None else frozenset(joined)
         self._places: dict[tuple[str, str], Statistics] = {}
-        self._protocols: dict[Flow, str] = {}
+        self._protocols: dict[tuple[str, int, str, int], str] = {}
 
     def update(self, packet: Packet) -> None:
         """Account for one packet; what is no datagram to a group counts for nothing."""

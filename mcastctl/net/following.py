@@ -21,6 +21,7 @@ from mcastctl.model.hearing import (
     LinkState,
     Moment,
     News,
+    Unheard,
 )
 from mcastctl.model.records import Membership, Notice
 from mcastctl.net import linkwatch, nic
@@ -39,13 +40,15 @@ Told = Membership | Notice
 class _Place:
     """One subscription through time; `receiver` is None while it has no interface.
 
-    `home` is the interface it was on before a route led it elsewhere; `ends_ns` when a receiver
+    `number` is its own for ever, and that of what is heard there; `home` is the interface it was on
+    before a route led it elsewhere; `ends_ns` when a receiver
     that is to be closed is, even if there is still something in it.
     """
 
-    __slots__ = ("ends_ns", "hearing", "home", "receiver", "said", "subscription")
+    __slots__ = ("ends_ns", "hearing", "home", "number", "receiver", "said", "subscription")
 
-    def __init__(self, subscription: Subscription, hearing: Hearing) -> None:
+    def __init__(self, number: int, subscription: Subscription, hearing: Hearing) -> None:
+        self.number = number
         self.subscription = subscription
         self.hearing = hearing
         self.home = subscription.nic.name
@@ -85,8 +88,9 @@ class Following:
         self._readers = readers
         self._renamed = renamed
         hearings = {one.nic: Hearing(*one.nic) for one in wanted}
-        self._places = [_Place(one, hearings[one.nic]) for one in wanted]
-        self._deafness = Deafness()
+        self._places = [_Place(n, one, hearings[one.nic]) for n, one in enumerate(wanted)]
+        self._numbers: dict[int, int] = {}
+        self._deafness, self._missing = Deafness(), Deafness()
         self._drops = self._skipped = 0
         self._look = False
         self._look_ns = 0.0
@@ -119,6 +123,10 @@ class Following:
         """Those that are open now."""
         return [place.receiver for place in self._places if place.receiver is not None]
 
+    def place_of(self, receiver: Receiver) -> int:
+        """Return the number of the place that one of them is for, which outlives it."""
+        return self._numbers[receiver.fileno()]
+
     def kernel_drops(self) -> int:
         """Return how many datagrams found a socket buffer full, in closed sockets too."""
         return self._drops + sum(one.kernel_drops() for one in self.receivers)
@@ -131,6 +139,11 @@ class Following:
     def deaf_s(self) -> float:
         """Return how long at least one interface could not be heard, in seconds."""
         return self._deafness.seconds(moment())
+
+    def unheard(self) -> Unheard:
+        """Return how long something could not be heard once it had been waited for."""
+        still = any(one.cause for one in self._hearings())
+        return Unheard(self._missing.seconds(moment()), still)
 
     def _next_ns(self) -> float | None:
         if any(place.ends_ns is not None for place in self._places):
@@ -294,6 +307,8 @@ class Following:
             if was.isdecimal() and index and hearing.name == found.name:
                 text = f"index {was} is gone: {found.name} is back with index {found.ifindex}"
                 yield Notice(now.ts_ns, "warning", "renumbered", text)
+            if found.name != hearing.name:
+                self._renamed(hearing.name, found.name)
             hearing.name, hearing.ifindex = found
             return
         place.hearing = same or Hearing(*found)
@@ -315,7 +330,9 @@ class Following:
 
     def _note(self, hearing: Hearing, cause: str, now: Moment) -> Iterator[Told]:
         yield from hearing.note(cause, now)
-        self._deafness.note(any(one.cause for one in self._hearings()), now)
+        deaf = [one for one in self._hearings() if one.cause]
+        self._deafness.note(bool(deaf), now)
+        self._missing.note(any(not one.waits for one in deaf), now)
 
     def _hearings(self) -> list[Hearing]:
         return list(dict.fromkeys(place.hearing for place in self._places))
@@ -323,6 +340,7 @@ class Following:
     def _start(self, place: _Place, receiver: Receiver) -> None:
         place.receiver = receiver
         self._readers[receiver.fileno()] = receiver
+        self._numbers[receiver.fileno()] = place.number
         if self._loop is not None:
             self._loop.watch(receiver.fileno())
 

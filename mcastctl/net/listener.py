@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mcastctl.model.endpoint import Endpoint
+from mcastctl.model.hearing import Unheard
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Notice, Record, Report
 from mcastctl.model.run import Heard, Run
@@ -154,8 +155,9 @@ class Listening:
         turns = batches(self._readers, Receiver.read, loop, limits, alarm=alarm, nap_s=_nap_s)
         for reader, batch in turns:
             number = 0
+            place = 0 if reader is None else self._following.place_of(reader)
             for heard in batch:
-                for piece in self.statistics.account(heard):
+                for piece in self.statistics.account(heard, place):
                     number += piece.number
                     yield from self._pass_on(piece)
             limits.take(number, time.monotonic_ns())
@@ -243,6 +245,10 @@ class Listening:
         fields["skipped"] = self._following.skipped
         fields["deaf_s"] = self._following.deaf_s()
         return fields
+
+    def unheard(self) -> Unheard:
+        """Return for how long something could not be heard."""
+        return self._following.unheard()
 
     def close(self) -> None:
         """Leave every group and end the children that still run."""

@@ -1,0 +1,86 @@
+"""Nothing heard is no answer where nothing could be heard: verdicts, causes and hints of a listen
+whose interface cannot bring what it listens to."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from mishaps import Cable
+from streams import Stream
+from test_deaf import cable, notices, start
+from world import World
+
+GROUP = "239.1.1.1:5004"
+
+
+@pytest.mark.parametrize("never", ["down", "late"])
+def test_where_nothing_can_come_nothing_is_no_answer(world: World, never: str) -> None:
+    wire = cable(world)
+    name = "b0" if never == "down" else "late0"
+    wire.b.ip("link set b0 down")
+    done = wire.b.mcastctl("listen", GROUP, "-i", name, "--wait", "--expect-none", "-T", "300ms")
+    assert done.returncode == 2
+    error = "mcastctl: error: cannot judge that nothing came: it was deaf at the end\nhint: "
+    assert error in done.stderr
+
+
+def test_verdicts_of_a_run_that_was_deaf(world: World) -> None:
+    """Some time, at the end, or only until what was waited for was there."""
+    wire = cable(world)
+    other = Cable(world, wire.a, wire.b)
+    end = ("-T", "4s", "-q", "-j")
+    wire.b.ip("link set b1 down")
+    none = wire.b.start_mcastctl("listen", GROUP, "-i", other.far, "--expect-none", *end)
+    late = wire.b.start_mcastctl("listen", GROUP, "-i", "x0", "--wait", "--expect-none", *end)
+    limited = start(wire.b, "listen", GROUP, "-i", "b0", "--max-loss", "0%", *end[:3])
+    none.wait_stdout('"code":"down"')
+    late.wait_stdout('"code":"late"')
+    wire.b.ip("link set b1 up", "link add x0 type veth peer name x1", "link set x1 up")
+    wire.b.ip("link set x0 up")
+    sent = wire.a.mcastctl("send", GROUP, "--probe", "-c", "3", "-i", "a0", "-q")
+    assert sent.returncode == 0
+    wire.b.ip("link set b0 down")
+    was_deaf, is_deaf, waited = (Stream.of(one.finish(20)) for one in (none, limited, late))
+    assert notices(was_deaf, "deaf")[0]["text"].endswith("listening again: it was down")
+    assert (was_deaf.status, was_deaf.summary["packets"]) == (2, 0)
+    assert (is_deaf.status, is_deaf.summary["packets"], is_deaf.summary["lost"]) == (2, 3, 0)
+    assert waited.status == 0, "to wait is not to be deaf"
+    assert waited.summary["deaf_s"] > 0
+
+
+# argv: the first of fifty RTP packets from one port, all by a1 and every other one by a0 as well
+TWICE = """
+import socket, struct, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("10.0.1.1", 4000))
+ways = [(socket.if_nametoindex(name), step) for name, step in (("a0", 2), ("a1", 1))]
+first = int(sys.argv[1])
+for number in range(first, first + 50):
+    packet = struct.pack("!BBHII", 0x80, 33, number, number * 900, 77) + bytes(100)
+    for index, step in ways:
+        if number % step == 0:
+            way = struct.pack("4s4si", b"", b"", index)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, way)
+            sock.sendto(packet, ("239.1.1.1", 5004))
+    time.sleep(0.002)
+"""
+
+
+def test_no_interface_makes_up_for_what_another_loses(world: World) -> None:
+    """And what an interface that is made anew brings is the same stream still."""
+    wire = cable(world)
+    world.link(wire.a, wire.b)
+    words = ("listen", "rtp://239.1.1.1:5004", "-i", str(wire.index), "-i", "b1", "-q", "-c", "150")
+    listener = start(wire.b, *words, joined=2)
+    wire.a.run([sys.executable, "-c", TWICE, "0"])
+    wire.pull()
+    listener.wait_stdout('"code":"gone"')
+    wire.far = "z9"
+    wire.plug(wire.index)
+    listener.wait_stdout('^{"type":"joined".*"iface":"z9"')
+    wire.a.run([sys.executable, "-c", TWICE, "50"])
+    summary = Stream.of(listener.finish()).summary
+    told = ("iface", "packets", "lost", "duplicates", "first_seq", "last_seq")
+    streams = sorted([one[name] for name in told] for one in summary["streams"])
+    assert streams == [["b1", 100, 0, 0, 0, 99], ["z9", 50, 49, 0, 0, 98]]
