@@ -645,6 +645,7 @@ HEALTHY = {
     "dropped on another interface": receiver(
         drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core", ifindex=3)
     ),
+    "our own sending refused": receiver(drops=drop("NETFILTER_DROP", ifindex=0), **rule("output")),
     "another program on the port": receiver(
         applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
     ),
