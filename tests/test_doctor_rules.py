@@ -72,6 +72,10 @@ def app(
     return Application(bound, ((4711, "player", 3),), options)
 
 
+OTHER = app()._replace(holders=((4712, "other", 3),))
+"""A receiver of another process."""
+
+
 def flow(count: int = 50, **more: Any) -> dict[Flow, int]:
     one = Flow("eth0", "in", "", S4, G4, OUT_PORT, PORT, 8, "")
     return {one._replace(**more): count}
@@ -431,7 +435,7 @@ CAUSES: list[tuple[str, Facts]] = [
         "tx.loop_off",
         sender(
             memberships=member(),
-            applications=(app(port=OUT_PORT, joined=(), loop=False), app()),
+            applications=(app(port=OUT_PORT, joined=(), loop=False), OTHER),
         ),
     ),
     (
@@ -656,6 +660,13 @@ HEALTHY = {
     ),
     "a socket that was never bound": receiver(failing=2),
     "sender": sender(),
+    "peers that do not hear themselves": sender(
+        memberships=member(), applications=(app(port=OUT_PORT, loop=False), app())
+    ),
+    "no loop, and the sender is another host": receiver(
+        flows=flow() | flow(direction="out", src=ME4, sport=PORT),
+        applications=(app(loop=False), OTHER),
+    ),
     "TTL 0 that leaves": sender(flows=flow(direction="out", src=ME4, ttl=0)),
     "router": router(),
     "switch": switch(),
