@@ -585,6 +585,10 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         | {"reverse": None, "knobs": {2: Knobs(rp_filter=1)}},
     ),
     ("net.not_on_wire", {}),
+    (
+        "net.not_on_wire",  # the frames are of protocols that nobody here speaks
+        counters(**{"dev_eth0.rx_packets": 50, "dev_eth0.rx_dropped": 50}),
+    ),
 ]
 
 
@@ -671,6 +675,38 @@ HEALTHY = {
     "router": router(),
     "switch": switch(),
     "switch that floods": switch(database=(), bridges=bridge(snooping=False)),
+}
+
+
+NOISE: dict[str, tuple[str, dict[str, int]]] = {
+    "checksums": (G4, {"Udp_InCsumErrors": 50, "Udp_InErrors": 50}),
+    "headers": (G4, {"IpExt_InCsumErrors": 50}),
+    "another group in INPUT": (G4, {"IpExt_InMcastPkts": 100, "Ip_InDelivers": 50}),
+    "another program's filter": (G4, {"Udp_InErrors": 50}),
+    "another IPv6 group": (G6, {"Ip6InMcastPkts": 200, "Ip6InDelivers": 50}),
+    "another policy": (G4, {"XfrmInPolBlock": 50}),
+    "another datagram in parts": (G4, {"Ip_ReasmReqds": 50, "Ip_ReasmFails": 20}),
+}
+"""What the namespace counts of others while the group is served: 50 datagrams read."""
+for _name, (_group, _noise) in NOISE.items():
+    _read = counters(Udp_InDatagrams=50, Udp6InDatagrams=50, **_noise)
+    HEALTHY |= {
+        f"{_name}, unseen drops": receiver(_group, why_no_drops="not root", **_read),
+        f"{_name}, unseen": receiver(_group, **UNSEEN, **_read),
+    }
+HEALTHY |= {
+    f"another stream refused, {_name}": sender(
+        why_no_drops="not root",
+        why_no_wire=_unseen,
+        flows=Counter() if _unseen else flow(direction="out", src=ME4),
+        **counters(Udp_OutDatagrams=50, Udp_SndbufErrors=errors, Ip_OutDiscards=50),
+    )
+    for _name, _unseen, errors in (
+        ("egress", "", 50),
+        ("egress, unseen", "not root", 50),
+        ("output", "", 0),
+        ("output, unseen", "not root", 0),
+    )
 }
 
 
