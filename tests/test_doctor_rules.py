@@ -72,6 +72,10 @@ def app(
     return Application(bound, ((4711, "player", 3),), options)
 
 
+OTHER = app()._replace(holders=((4712, "other", 3),))
+"""A receiver of another process."""
+
+
 def flow(count: int = 50, **more: Any) -> dict[Flow, int]:
     one = Flow("eth0", "in", "", S4, G4, OUT_PORT, PORT, 8, "")
     return {one._replace(**more): count}
@@ -431,7 +435,7 @@ CAUSES: list[tuple[str, Facts]] = [
         "tx.loop_off",
         sender(
             memberships=member(),
-            applications=(app(port=OUT_PORT, joined=(), loop=False), app()),
+            applications=(app(port=OUT_PORT, joined=(), loop=False), OTHER),
         ),
     ),
     (
@@ -581,6 +585,10 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         | {"reverse": None, "knobs": {2: Knobs(rp_filter=1)}},
     ),
     ("net.not_on_wire", {}),
+    (
+        "net.not_on_wire",  # the frames are of protocols that nobody here speaks
+        counters(**{"dev_eth0.rx_packets": 50, "dev_eth0.rx_dropped": 50}),
+    ),
 ]
 
 
@@ -645,6 +653,7 @@ HEALTHY = {
     "dropped on another interface": receiver(
         drops=drop("NOT_SPECIFIED", "ip_rcv_finish_core", ifindex=3)
     ),
+    "our own sending refused": receiver(drops=drop("NETFILTER_DROP", ifindex=0), **rule("output")),
     "another program on the port": receiver(
         applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
     ),
@@ -655,10 +664,49 @@ HEALTHY = {
     ),
     "a socket that was never bound": receiver(failing=2),
     "sender": sender(),
+    "peers that do not hear themselves": sender(
+        memberships=member(), applications=(app(port=OUT_PORT, loop=False), app())
+    ),
+    "no loop, and the sender is another host": receiver(
+        flows=flow() | flow(direction="out", src=ME4, sport=PORT),
+        applications=(app(loop=False), OTHER),
+    ),
     "TTL 0 that leaves": sender(flows=flow(direction="out", src=ME4, ttl=0)),
     "router": router(),
     "switch": switch(),
     "switch that floods": switch(database=(), bridges=bridge(snooping=False)),
+}
+
+
+NOISE: dict[str, tuple[str, dict[str, int]]] = {
+    "checksums": (G4, {"Udp_InCsumErrors": 50, "Udp_InErrors": 50}),
+    "headers": (G4, {"IpExt_InCsumErrors": 50}),
+    "another group in INPUT": (G4, {"IpExt_InMcastPkts": 100, "Ip_InDelivers": 50}),
+    "another program's filter": (G4, {"Udp_InErrors": 50}),
+    "another IPv6 group": (G6, {"Ip6InMcastPkts": 200, "Ip6InDelivers": 50}),
+    "another policy": (G4, {"XfrmInPolBlock": 50}),
+    "another datagram in parts": (G4, {"Ip_ReasmReqds": 50, "Ip_ReasmFails": 20}),
+}
+"""What the namespace counts of others while the group is served: 50 datagrams read."""
+for _name, (_group, _noise) in NOISE.items():
+    _read = counters(Udp_InDatagrams=50, Udp6InDatagrams=50, **_noise)
+    HEALTHY |= {
+        f"{_name}, unseen drops": receiver(_group, why_no_drops="not root", **_read),
+        f"{_name}, unseen": receiver(_group, **UNSEEN, **_read),
+    }
+HEALTHY |= {
+    f"another stream refused, {_name}": sender(
+        why_no_drops="not root",
+        why_no_wire=_unseen,
+        flows=Counter() if _unseen else flow(direction="out", src=ME4),
+        **counters(Udp_OutDatagrams=50, Udp_SndbufErrors=errors, Ip_OutDiscards=50),
+    )
+    for _name, _unseen, errors in (
+        ("egress", "", 50),
+        ("egress, unseen", "not root", 50),
+        ("output", "", 0),
+        ("output, unseen", "not root", 0),
+    )
 }
 
 

@@ -195,6 +195,28 @@ def test_only_what_comes_from_one_port(pair: Pair, group: str) -> None:
 
 
 @both()
+def test_only_what_comes_from_one_source(pair: Pair, group: str) -> None:
+    firewall(pair.b, f"udp dport {PORT} drop")
+    join(pair.b, group)
+    namespace = Path(f"/proc/{pair.b.pid}/ns/net").stat().st_ino
+    own = pair.a.addr6() if ":" in group else pair.a.addr4()
+    other = "fd99::77" if ":" in group else "10.99.0.77"
+    with (
+        drops.watch(group, PORT, source=other, netns=namespace) as nothing,
+        drops.watch(group, PORT, source=own, netns=namespace) as watching,
+    ):
+        say(pair.a, group)
+        counted(watching, "NETFILTER_DROP")
+        nothing.poll()
+        assert nothing.counts == {}
+
+
+def test_a_source_of_another_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="another IP version"), drops.watch(GROUP, 1, source="::1"):
+        pass
+
+
+@both()
 @pytest.mark.parametrize("hook", ["input", "prerouting"])
 def test_firewall(pair: Pair, group: str, hook: str) -> None:
     firewall(pair.b, f"udp dport {PORT} drop", hook)

@@ -31,6 +31,7 @@ from mcastctl.host import (
 )
 from mcastctl.host.failing import Failing
 from mcastctl.host.sockets import BoundSocket
+from mcastctl.model.address import keeps_zone
 from mcastctl.model.errors import SocketError
 from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, ForwardingInterface
 from mcastctl.model.membership import GroupMembership
@@ -119,7 +120,9 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         watch.why_not = told["why_no_wire"] = _ORDINARY
         glance = None
         if privileged:
-            watch = stack.enter_context(drops.watch(question.group, question.port))
+            watch = stack.enter_context(
+                drops.watch(question.group, question.port, source=_only_source(question))
+            )
             try:
                 glance = stack.enter_context(Glance())
                 loop.watch(glance.fileno())
@@ -160,6 +163,18 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         "failing": failing.count[version],
         "watched_s": (time.monotonic_ns() - start) / 1e9,
     }
+
+
+def _only_source(question: Question) -> str | None:
+    """Return the source whose drops count, None for any.
+
+    On its way out a datagram's source may be rewritten; to a link-local group a host sends from
+    its link-local address, whatever it was asked about.
+    """
+    several = len(question.sources) != 1 or question.role != "receiver"
+    if several or (question.family == 6 and keeps_zone(question.group)):
+        return None
+    return question.sources[0]
 
 
 def _queued(question: Question) -> dict[int, int]:

@@ -123,6 +123,10 @@ class Facts(NamedTuple):
         """Return how far a counter went during the watch."""
         return self.after.get(counter, 0) - self.before.get(counter, 0)
 
+    def losing(self, one: Application) -> bool:
+        """Tell whether a socket dropped something during the watch."""
+        return one.bound.drops > self.drops_before.get(one.bound.inode, one.bound.drops)
+
     def name(self, ifindex: int) -> str:
         """Return the name of an interface."""
         return self.links[ifindex].name if ifindex in self.links else f"index {ifindex}"

@@ -57,12 +57,16 @@ class Key(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What to count; `port` and `sport` None: any, `netns` 0: every namespace, else its inode."""
+    """What to count; None: any; `netns` 0: every namespace, else its inode.
+
+    `source` is of the group's own IP version.
+    """
 
     group: IPv4Address | IPv6Address
     port: int | None
     netns: int
     sport: int | None = None
+    source: IPv4Address | IPv6Address | None = None
 
 
 class Filtered:
@@ -170,10 +174,13 @@ def _version(asm: Assembler, version: int, header_bytes: int) -> None:
     asm.jump_if(1, "!=", version, "out")
 
 
-def _destination(asm: Assembler, group: bytes, offset: int) -> None:
-    for word in range(0, len(group), 4):
-        asm.on_stack(1, 4, _HEADER + offset + word)
-        asm.jump_if(1, "!=", _native(group[word : word + 4]), "out")
+def _addresses(asm: Assembler, wanted: Filter, source_at: int, destination_at: int) -> None:
+    """Leave out other destinations and sources; where they are is from the IP header on."""
+    for address, offset in ((wanted.group, destination_at), (wanted.source, source_at)):
+        packed = address.packed if address is not None else b""
+        for word in range(0, len(packed), 4):
+            asm.on_stack(1, 4, _HEADER + offset + word)
+            asm.jump_if(1, "!=", _native(packed[word : word + 4]), "out")
 
 
 def _ports(asm: Assembler, wanted: Filter) -> None:
@@ -191,7 +198,7 @@ def _ipv4(asm: Assembler, wanted: Filter) -> None:
     asm.on_stack(1, 1, _HEADER + 9)
     asm.jump_if(1, "==", _IGMP, "control")
     asm.jump_if(1, "!=", _UDP, "out")
-    _destination(asm, wanted.group.packed, 16)
+    _addresses(asm, wanted, 12, 16)
     asm.on_stack(1, 2, _HEADER + 6)
     asm.literal(1, "&", socket.htons(0x1FFF))
     # A later fragment has no ports: counted for any.
@@ -223,10 +230,10 @@ def _ipv6(asm: Assembler, wanted: Filter) -> None:
     asm.jump("out")
     asm.label("fragment")
     asm.jump_if(_NEXT, "!=", _UDP, "out")
-    _destination(asm, wanted.group.packed, 24)
+    _addresses(asm, wanted, 8, 24)
     asm.jump("datagram" if wanted.sport is None else "out")  # a later fragment, as above
     asm.label("udp")
-    _destination(asm, wanted.group.packed, 24)
+    _addresses(asm, wanted, 8, 24)
     _ports(asm, wanted)
 
 

@@ -133,21 +133,28 @@ def watch(
     port: int | None,
     *,
     sport: int | None = None,
+    source: str | None = None,
     netns: int | None = None,
     ifname: str | None = None,
 ) -> Iterator[Watch]:
     """Count what is dropped of a group's datagrams to a port (None: any) while the context is open.
 
-    With `sport` only datagrams from that port count; IGMP and MLD always do.
+    With `sport` and `source` only datagrams from that port and address count; IGMP and MLD always
+    do.
 
     netns is the inode of a network namespace (stat(2) of /proc/PID/ns/net), None the caller's, or
     EVERY_NAMESPACE. A packet that belongs to none, or whose kernel structures no longer tell, is
     counted. Without ifname there is no method "perf". The kernel frees everything with the
-    descriptors, however this process ends. Raises ValueError for a group that is no IP address;
-    everything else is told by `method` and `why_not`.
+    descriptors, however this process ends. Raises ValueError for a group or source that is no IP
+    address, and for a source of another IP version; everything else is told by `method` and
+    `why_not`.
     """
     address = ip_address(group.partition("%")[0])
-    wanted = Filter(address, port, _own_namespace() if netns is None else netns, sport)
+    only = ip_address(source.partition("%")[0]) if source is not None else None
+    if only is not None and only.version != address.version:
+        raise ValueError(f"{source} sends nothing to {group}: another IP version")
+    namespace = _own_namespace() if netns is None else netns
+    wanted = Filter(address, port, namespace, sport, only)
     watching = Watch()
     with ExitStack() as stack:
         if not _filtered(watching, wanted, stack) and ifname is not None:

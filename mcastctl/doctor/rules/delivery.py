@@ -207,10 +207,7 @@ def _explain(facts: Facts, one: Application, ident: str) -> Finding:
 def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
     """rx.app_not_reading or rx.rcvbuf_overflow: the receive buffer of a socket is full."""
     losing = [
-        one
-        for one in facts.ours()
-        if one.bound.port == facts.question.port
-        and one.bound.drops > facts.drops_before.get(one.bound.inode, one.bound.drops)
+        one for one in facts.ours() if one.bound.port == facts.question.port and facts.losing(one)
     ]
     if not losing:
         return None
@@ -256,11 +253,7 @@ def _pid(one: Application) -> int | str:
 
 def refused(facts: Facts, evidence: list[str]) -> Finding | None:
     """rx.socket_filter or host.cgroup_bpf: a program refuses what the socket would take."""
-    losing = [
-        one
-        for one in hearing(facts)
-        if one.bound.drops > facts.drops_before.get(one.bound.inode, one.bound.drops)
-    ]
+    losing = [one for one in hearing(facts) if facts.losing(one)]
     one = next(iter(losing or hearing(facts)), None)
     if one is None:
         return None

@@ -31,10 +31,15 @@ _WAY = (
 
 
 def here(facts: Facts) -> Counter[tuple[str, str]]:
-    """Return what was dropped of the group on its way in, by (reason, function)."""
+    """Return what was dropped of the group on its way in, by (reason, function).
+
+    Without an interface it was this host's own sending, except in the queue of fragments.
+    """
     found: Counter[tuple[str, str]] = Counter()
+    local = facts.local_source()
     for one, count in facts.drops.items():
-        if not one.control and one.ifindex in (0, facts.question.ifindex):
+        placeless = one.ifindex == 0 and (local or one.reason.startswith("FRAG"))
+        if not one.control and (placeless or one.ifindex == facts.question.ifindex):
             found[one.reason, one.function] += count
     return found
 

@@ -5,7 +5,7 @@ import errno
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import traffic
 from mcastctl.doctor.rules.packetfilter import Packet, describe, remedy, suspects, traced
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
+from mcastctl.doctor.rules.verdict import INFERRED, error, moved, refused
 from mcastctl.host.firewall import Rule as FilterRule
 from mcastctl.model.records import Finding
 
@@ -136,6 +136,15 @@ def ttl_zero(facts: Facts) -> Finding | None:
     )
 
 
+def _others(facts: Facts, lost: int) -> bool:
+    """Tell whether what was lost may be of other programs, as much as ours leaves.
+
+    The counters are of the whole network namespace, and count what went well, too.
+    """
+    sent = facts.moved("Udp.OutDatagrams") + facts.moved("Udp6OutDatagrams")
+    return bool(facts.outgoing()) or sent * 2 >= lost
+
+
 def unseen_egress(facts: Facts) -> Finding | None:
     """Without the wire: the counters say that datagrams die at the interface's queue."""
     errors = facts.moved("Udp.SndbufErrors") + facts.moved("Udp6SndbufErrors")
@@ -144,8 +153,9 @@ def unseen_egress(facts: Facts) -> Finding | None:
         return None
     counters = moved(facts, "Udp.SndbufErrors", "Ip.OutDiscards", "Ip6OutDiscards")
     if losses:
-        certain = PROVED if losses >= errors else INFERRED
-        return refused(errno.ENOBUFS, facts, [*traffic.queue_losses(facts), *counters], certain)
+        return refused(errno.ENOBUFS, facts, [*traffic.queue_losses(facts), *counters], INFERRED)
+    if _others(facts, errors):
+        return None
     return error(
         "tx.firewall_egress",
         "datagrams die at the egress of the interface, not in its queue; sendto reports success",
@@ -159,7 +169,7 @@ def unseen_egress(facts: Facts) -> Finding | None:
 def unseen_output(facts: Facts) -> Finding | None:
     """Without drop reasons: sends are refused before they reach an interface's queue."""
     refused = facts.moved("Ip.OutDiscards") + facts.moved("Ip6OutDiscards")
-    if not facts.why_no_drops or refused < 3 or facts.outgoing():
+    if not facts.why_no_drops or refused < 3 or _others(facts, refused):
         return None
     rules = suspects(facts, ("output", "postrouting"), _packet(facts))
     return by_rule(facts, [], next(iter(rules), None), silent=False)._replace(certain=INFERRED)

@@ -113,27 +113,51 @@ def _without_address(facts: Facts) -> Finding | None:
         return None
     if settings is None or not settings.rp_filter:
         return None
-    said = "counters: the reverse path filter refuses what comes in"
-    return dropped.no_address(facts, said)
+    said = "without an address no reverse path can fit"
+    return dropped.no_address(facts, said)._replace(certain=INFERRED)
+
+
+def _served(facts: Facts) -> bool:
+    """Tell whether the sockets in question may well get all that arrives.
+
+    The counters are of the whole network namespace: while programs read as much as came in, what
+    was refused besides may be of any other group.
+    """
+    if not facts.member_on(facts.question.ifindex) or not delivery.hearing(facts):
+        return False
+    read = facts.moved("Udp6InDatagrams" if facts.question.family == 6 else "Udp.InDatagrams")
+    arrived = 0 if facts.why_no_wire else facts.arrived_here()
+    return read >= max(_ENOUGH, arrived * 0.8)
+
+
+def _fragments(facts: Facts) -> Finding | None:
+    if _served(facts):
+        return None
+    found = delivery.fragments(facts)
+    return found._replace(certain=INFERRED) if found and facts.why_no_wire else found
 
 
 def _ip_checksum(facts: Facts) -> Finding | None:
-    if facts.moved("IpExt.InCsumErrors") < _ENOUGH:
+    if facts.moved("IpExt.InCsumErrors") < _ENOUGH or _served(facts):
         return None
-    return dropped.ip_checksum(facts, "counters: the IP layer refuses headers")
+    found = dropped.ip_checksum(facts, "counters: the IP layer refuses headers")
+    return found._replace(certain=INFERRED)
 
 
 def _udp_checksum(facts: Facts) -> Finding | None:
     six = facts.question.family == 6
-    if facts.moved("Udp6InCsumErrors" if six else "Udp.InCsumErrors") < _ENOUGH:
+    if facts.moved("Udp6InCsumErrors" if six else "Udp.InCsumErrors") < _ENOUGH or _served(facts):
         return None
-    return dropped.udp_checksum(facts, "counters: UDP refuses checksums")
+    found = dropped.udp_checksum(facts, "counters: UDP refuses checksums")
+    return found._replace(certain=INFERRED)
 
 
 def _ipsec(facts: Facts) -> Finding | None:
     refusing = ("XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch", "XfrmInNoStates")
-    blocked = sum(map(facts.moved, refusing))
-    return dropped.ipsec(facts, "counters: a policy refuses") if blocked >= _ENOUGH else None
+    if sum(map(facts.moved, refusing)) < _ENOUGH or _served(facts):
+        return None
+    found = dropped.ipsec(facts, "counters: a policy refuses")
+    return found._replace(certain=INFERRED)
 
 
 def _overflow(facts: Facts) -> Finding | None:
@@ -149,6 +173,8 @@ def _refused(facts: Facts) -> Finding | None:
     explained = facts.moved(f"{head}RcvbufErrors") + facts.moved(f"{head}InCsumErrors")
     if facts.moved(f"{head}InErrors") - explained < _ENOUGH:
         return None
+    if not any(map(facts.losing, delivery.hearing(facts))):
+        return None  # some other socket's
     return delivery.refused(facts, moved(facts, f"{head}InErrors"))
 
 
@@ -287,11 +313,13 @@ def _input(facts: Facts) -> Finding | None:
     """host.firewall_input: counted as multicast, not delivered to UDP."""
     six = facts.question.family == 6
     head = "Ip6" if six else "Ip."
-    if _undelivered(facts) < 2 * _ENOUGH:
+    if _undelivered(facts) < 2 * _ENOUGH or _served(facts):
+        return None
+    # IPv6 counts as multicast also what nobody here has joined.
+    if six and facts.arrived_here() < _ENOUGH:
         return None
     counters = moved(facts, "IpExt.InMcastPkts", "Ip6InMcastPkts", f"{head}InDelivers")
-    # IPv6 counts as multicast also what nobody here has joined.
-    return _firewall(facts, "input", counters, INFERRED if six else PROVED)
+    return _firewall(facts, "input", counters, INFERRED)
 
 
 def _lost_early(facts: Facts) -> bool:
@@ -315,7 +343,8 @@ def _prerouting(facts: Facts) -> Finding | None:
 def _early(facts: Facts) -> Finding | None:
     """host.firewall_ingress: frames come in, IP counts nothing."""
     name = facts.name(facts.question.ifindex)
-    if link.vanished(facts, name) < 4 * _ENOUGH or not _idle(facts):
+    unknown = facts.moved(f"dev.{name}.rx_dropped")  # frames of protocols that nobody handles
+    if link.vanished(facts, name) - unknown < 4 * _ENOUGH or not _idle(facts):
         return None
     known = traffic.suspects(facts, "ingress")
     if known or (dropped.suspect(facts, "ingress") is None and not facts.why_no_rules):
@@ -360,7 +389,7 @@ _RULES: tuple[Rule, ...] = (
     _reverse_path,
     _older,
     _ip_checksum,
-    delivery.fragments,
+    _fragments,
     _udp_checksum,
     _ipsec,
     _overflow,

@@ -7,6 +7,7 @@ from mcastctl.doctor.rules import egress, link, network, probed, refusals, serie
 from mcastctl.doctor.rules.packetfilter import describe
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
+    PROVED,
     Rule,
     error,
     first,
@@ -120,18 +121,19 @@ def _nat(facts: Facts) -> Finding | None:
 
 
 def loop_off(facts: Facts) -> Finding | None:
-    """tx.loop_off: other hosts hear it, programs on this host do not."""
+    """tx.loop_off: other hosts hear it, another program on this host that joined does not."""
+    if facts.question.role == "receiver" and not facts.local_source():
+        return None
     flows = facts.outgoing()
     used = {one.iface for one in flows}
     members = [one for one in facts.members() if one.iface in used or facts.why_no_wire]
     if not members:
         return None
-    ports = {one.sport for one in flows}
     for one in facts.applications:
-        if one.bound.port not in ports and not facts.why_no_wire:
-            continue
         loop = one.options.loop if one.options else one.bound.multicast_loop
-        if loop is False:
+        if loop is not False or not _sends(facts, one, {each.sport for each in flows}):
+            continue
+        if any(_hears_beside(facts, other, one) for other in facts.applications):
             return error(
                 "tx.loop_off",
                 f"{facts.holders(one)} sends with IP_MULTICAST_LOOP=0: programs on this host "
@@ -142,8 +144,24 @@ def loop_off(facts: Facts) -> Finding | None:
                 ],
                 "IP_MULTICAST_LOOP=1 in the sender (Linux takes the sender's option)",
                 "socket",
+                INFERRED if facts.why_no_wire else PROVED,
             )
     return None
+
+
+def _sends(facts: Facts, one: Application, ports: set[int | None]) -> bool:
+    """Tell whether a socket sends what is asked about; unseen, one that joined nothing may."""
+    if not facts.why_no_wire:
+        return one.bound.port in ports
+    return one.bound.port == facts.question.port or not one.bound.option_bytes
+
+
+def _hears_beside(facts: Facts, one: Application, sending: Application) -> bool:
+    """Tell whether a socket of another program means to hear the group: its own is no fault."""
+    own = {pid for pid, _name, _descriptor in sending.holders}
+    alone = not own.intersection(pid for pid, _name, _descriptor in one.holders)
+    port, joined = one.bound.port == facts.question.port, bool(one.bound.option_bytes)
+    return alone and one != sending and port and joined
 
 
 def _unseen_route(facts: Facts) -> Finding | None:
