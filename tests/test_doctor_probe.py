@@ -374,3 +374,37 @@ MOMENTS = [
     (signal.SIGKILL, 5),
 ]
 """A signal, and the test before which it comes: each is announced."""
+
+
+@by_root
+def test_what_is_put_in_never_leaves_by_another_interface(pair: Pair) -> None:
+    """Nor is anything sent by a port, whose frames leave past the bridge it is in."""
+    need("nft")
+    pair.b.ip("link add br0 type bridge", "link set br0 up", "link set b0 master br0")
+    cable = wire.watch(pair.a)
+    for role in ("receiver", "sender"):
+        findings = within(pair.b, TARGET, "-i", "b0", "--role", role, "--probe")
+        assert "b0 is a port of br0" in evidence(findings, "doctor.probe")
+    assert of_probe(wire.settled(cable, pair.b), TEST_GROUP) == []
+    pair.b.ip("link set b0 nomaster", "link add b9 type veth peer name b8")
+    pair.b.ip("link set b9 up", "link set b8 up")
+    pair.b.sh(
+        "nft add table netdev t; nft add chain netdev t c "
+        "'{ type filter hook ingress device b0 priority 0; }'; nft add rule netdev t c fwd to b8"
+    )
+    ear(pair.b)
+    other = wire.watch(pair.b, "b9")
+    findings = whole(pair.b, f"{pair.a.addr4()}@{TARGET}", "-i", "b0", "--probe")
+    told = evidence(findings, "doctor.probe")
+    assert "nothing is injected, it could leave this host: nft rule netdev t c: fwd" in told
+    assert of_probe(wire.settled(other, pair.b, "b8"), GROUP) == []
+
+
+def test_a_source_that_nobody_joined_is_taken_back(pair: Pair) -> None:
+    ear(pair.b, joins=[("232.1.1.1", "b0", "")])
+    cable = wire.watch(pair.a)
+    findings = within(pair.b, f"10.9.9.9@232.1.1.1:{PORT}", "-i", "b0", "--probe")
+    assert "takes it back (BLOCK_OLD_SOURCES)" in evidence(findings, "doctor.probe")
+    source = wire.packed("10.9.9.9")
+    records = [one.payload[8] for one in wire.settled(cable, pair.b) if source in one.payload]
+    assert records == [1, 6]  # MODE_IS_INCLUDE, BLOCK_OLD_SOURCES

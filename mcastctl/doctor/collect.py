@@ -77,6 +77,7 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
         after=last.counters,
         dropping=last.rules.dropping,
         rewriting=last.rules.rewriting,
+        diverting=last.rules.diverting,
         moved_rules=_moved(first.rules, last.rules),
         why_no_rules=last.rules.why_not,
         entries=last.entries,

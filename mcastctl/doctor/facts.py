@@ -95,6 +95,7 @@ class Facts(NamedTuple):
     why_no_drops: str = ""
     dropping: tuple[Rule, ...] = ()
     rewriting: tuple[Rule, ...] = ()
+    diverting: tuple[Rule, ...] = ()
     moved_rules: Mapping[tuple[str, str, str, int | None, str], int] = {}
     why_no_rules: str = ""
     traffic: TrafficControl = TrafficControl()

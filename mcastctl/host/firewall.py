@@ -49,11 +49,15 @@ class Rule(NamedTuple):
 
 
 class Ruleset(NamedTuple):
-    """What may drop, and the rules that rewrite sources; `why_not` where it could not be read."""
+    """What may drop, and the rules that rewrite sources; `why_not` where it could not be read.
+
+    `diverting` are those that send a packet, or a copy of it, out by another interface.
+    """
 
     dropping: tuple[Rule, ...]
     rewriting: tuple[Rule, ...]
     why_not: str
+    diverting: tuple[Rule, ...] = ()
 
 
 def read() -> Ruleset:
@@ -106,16 +110,26 @@ def _is_placed(one: Any, name: str) -> bool:
 def _ruleset(listed: list[Any], rules: list[Any]) -> Ruleset:
     chains = {_chain_key(one): one for one in listed}
     places = _places(chains, rules)
-    dropping, rewriting = [], []
+    dropping, rewriting, diverting = [], [], []
     for one in rules:
         words = {word for each in one["expr"] for word in each}
         if verdict := next((word for word in _DROPPING if word in words), ""):
             dropping.append(_rule(one, verdict, places))
         elif verdict := next((word for word in _REWRITING if word in words), ""):
             rewriting.append(_rule(one, verdict, places))
+        if verdict := next((word for each in one["expr"] if (word := _diverts(each))), ""):
+            diverting.append(_rule(one, verdict, places))
     policies = [one for one in chains.values() if one.get("policy") == "drop"]
     dropping += [_policy(one, places) for one in policies]
-    return Ruleset(tuple(dropping), tuple(rewriting), "")
+    return Ruleset(tuple(dropping), tuple(rewriting), "", tuple(diverting))
+
+
+def _diverts(expression: Mapping[str, Any]) -> str:
+    """Return the statement that sends packets elsewhere ('' for none): fwd, dup, or xt's TEE."""
+    target = expression.get("xt")
+    if isinstance(target, dict) and target.get("name") == "TEE":
+        return "xt"
+    return next((word for word in ("fwd", "dup") if word in expression), "")
 
 
 _REWRITING = ("snat", "masquerade", "xt")

@@ -13,8 +13,8 @@ _UDP, _IGMP, _ICMP6, _HOP_BY_HOP = 17, 2, 58, 0
 _ALERT4, _ALERT6 = b"\x94\x04\0\0", b"\x05\x02\0\0\x01\0"
 _CONTROL = 0xC0  # internetwork control, as RFC 9776 section 4 asks
 _SOURCE_MAC = b"\x02mcast"
-INCLUDE, EXCLUDE = 1, 2
-"""Record types MODE_IS_INCLUDE and MODE_IS_EXCLUDE."""
+INCLUDE, EXCLUDE, BLOCK = 1, 2, 6
+"""Record types MODE_IS_INCLUDE, MODE_IS_EXCLUDE and BLOCK_OLD_SOURCES."""
 
 
 def datagram(source: str, sport: int, group: str, port: int, payload: bytes) -> bytes:

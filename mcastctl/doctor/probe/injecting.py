@@ -8,6 +8,8 @@ from mcastctl.doctor.probe import frames
 from mcastctl.doctor.probe.joining import bind
 from mcastctl.doctor.probe.results import Injected, Joined
 from mcastctl.doctor.probe.scene import PAYLOAD, SETTLE_S, Scene
+from mcastctl.doctor.rules.packetfilter import Packet, may_match
+from mcastctl.doctor.rules.traffic import describe
 from mcastctl.host.ingress import Ingress
 from mcastctl.model import refusal
 from mcastctl.model.address import keeps_zone
@@ -21,9 +23,8 @@ def ingress(scene: Scene, stack: ExitStack) -> Ingress | None:
     if scene.facts.local_source() or "loopback" in scene.link.flags:
         scene.missing.append("nothing is injected: the sender is this host itself")
         return None
-    if scene.link.master:
-        # A bridge would pass it on, out of its other ports.
-        scene.missing.append(f"nothing is injected: {scene.link.name} is a port of another link")
+    if way := scene.facts.why_no_rules or _way_out(scene.facts):
+        scene.missing.append(f"nothing is injected, it could leave this host: {way}")
         return None
     inner = stack.enter_context(ExitStack())
     try:
@@ -33,6 +34,26 @@ def ingress(scene: Scene, stack: ExitStack) -> Ingress | None:
         why = refusal.cause(error.errno, error.strerror)
         scene.missing.append(f"nothing can be injected: {why}; root and Linux 6.6 can")
         return None
+
+
+def _way_out(facts: Facts) -> str:
+    """Return what on the way in may send frames out by another interface, '' for nothing."""
+    index, name = facts.question.ifindex, facts.name(facts.question.ifindex)
+    for one in facts.traffic.filters:
+        moved = any(each.kind == "mirred" for each in one.actions)
+        if (one.ifindex, one.direction) == (index, "ingress") and (moved or one.program):
+            return describe(facts, one)
+    foreign = [one for one in facts.programs if one.place == name]
+    if program := next((one for one in foreign if one.hook in ("tcx ingress", "xdp")), None):
+        return str(program)
+    packet = Packet("", facts.question.group, "udp", facts.question.port, name)
+    asking = "ff02::1" if facts.question.family == 6 else "224.0.0.1"
+    control = packet._replace(dst=asking, protocol="", dport=0)
+    for rule in facts.diverting:
+        aside = not {"ingress", "prerouting", "input"}.intersection(rule.hooks)
+        if not aside and (may_match(rule, packet) or may_match(rule, control)):
+            return f"nft rule {rule.family} {rule.table} {rule.chain}: {rule.text}"
+    return ""
 
 
 def _source(facts: Facts) -> tuple[str, bool]:
@@ -74,10 +95,12 @@ def inject(scene: Scene, ingress: Ingress) -> Injected | None:
         return None
     scene.wait(SETTLE_S, lambda: sum(scene.drops(control=False).values()) >= _COUNT)
     drops = scene.drops(control=False)
+    lost = _COUNT - sum(drops.values())
     if not drops:
-        scene.did.append(f"{_COUNT} datagrams put into {scene.link.name}: no drop was told")
+        scene.did.append(f"{_COUNT} datagrams put into {scene.link.name} vanished untold")
         return None
     listed = ", ".join(f"{n} {one.reason} @ {one.function}" for one, n in drops.items())
+    listed += f", {lost} vanished" if lost > 0 else ""
     scene.did.append(f"{_COUNT} datagrams from {source} put into {scene.link.name}: {listed}")
     return Injected(source, real, "ingress", _COUNT, drops)
 
@@ -125,7 +148,8 @@ def loop_back(scene: Scene, stack: ExitStack, joined: Joined) -> Injected | None
     question, own = scene.facts.question, scene.own_address()
     member = scene.facts.member_on(question.ifindex)
     closed = member.mode != "exclude" or own in member.sources if member else bool(joined.source)
-    if closed or not own or joined.errno is not None or joined.bind_errno is not None:
+    refused = joined.errno is not None or joined.bind_errno is not None
+    if closed or not own or refused or _way_out(scene.facts):
         return None  # a filter would keep it out, and then it left the host
     ear = stack.enter_context(closing(sockopts.open_udp(question.family)))
     if bind(scene, ear) is not None:

@@ -1,7 +1,7 @@
 """A join for a moment, and a report made by hand: does a report leave, does the group come?"""
 
 import errno
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 from mcastctl.capture import packet
 from mcastctl.doctor.facts import Facts
@@ -129,18 +129,29 @@ def craft(scene: Scene, stack: ExitStack) -> Crafted | None:
     mode = frames.INCLUDE if sources else frames.EXCLUDE
     said = f"{'MLD' if question.family == 6 else 'IGMP'}v{version} report of "
     said += f"{','.join(sources) + '@' if sources else ''}{question.group}"
-    scene.say(f"one {said}, made by hand, from {source} out of {scene.link.name}, TTL 1")
+    # Of sources that nobody joined: the host itself would never take it back.
+    back = mode == frames.INCLUDE and member.mode != "include" and version >= (3 - (":" in source))
+    after = ", and one that takes it back (BLOCK_OLD_SOURCES)" if back else ""
+    scene.say(f"one {said}, made by hand, from {source} out of {scene.link.name}, TTL 1{after}")
     try:
         sock = stack.enter_context(closing(packet.open_socket(every=False)))
         sock.bind((scene.link.name, 0))
         mac = sock.getsockname()[4]
         frame = frames.report(source, question.group, version, mode, sources, mac)
         before = scene.came()
+        if back:
+            undo = frames.report(source, question.group, version, frames.BLOCK, sources, mac)
+            stack.callback(_send, sock, undo)
         sock.send(frame)
     except (OSError, SocketError) as error:
         scene.missing.append(f"no report could be made by hand: {error}")
         return None
     scene.wait(_CRAFTED_S, lambda: scene.came() > before + 1)
     came = scene.came() - before
-    scene.did.append(f"one {said} out of {scene.link.name}: {came} datagrams came after it")
+    scene.did.append(f"one {said} out of {scene.link.name}: {came} datagrams came after it{after}")
     return Crafted(said, came)
+
+
+def _send(sock: packet.Socket, frame: bytes) -> None:
+    with suppress(OSError):  # the interface is gone, and with it who would be told
+        sock.send(frame)

@@ -25,6 +25,12 @@ def probe(facts: Facts, loop: Loop, say: Say, *, named: bool) -> Facts:
     if link is None or "up" not in link.flags:
         why = f"{link.name} is down" if link else "no interface is in question: name one with -i"
         return facts._replace(probe=Probed(link.name if link else "", missing=(why,)))
+    above = facts.links.get(link.master or 0)
+    if link.master and (above is None or above.kind != "vrf"):
+        # What is sent there leaves by the cable, whatever the bridge or bond would do with it.
+        whose = above.name if above else f"index {link.master}"
+        why = f"nothing is sent: {link.name} is a port of {whose}; name that one with -i"
+        return facts._replace(probe=Probed(link.name, missing=(why,)))
     if not named:
         say(f"by {link.name}: no -i names another interface, and the group or its route is there")
     scene = Scene(facts, link, say, loop)
