@@ -46,6 +46,8 @@ NOT_COMMANDS = {
     "run.py",
     "generate.py",
     "live.py",
+    "metrics.py",
+    "verdicts.py",
     "dump.py",
     "packets.py",
     "views.py",

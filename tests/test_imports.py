@@ -14,6 +14,7 @@ import pytest
 from world import Outcome, Place, World
 
 HEAVY = {"rich", "scapy", "psutil", "pyroute2", "asyncio", "importlib.metadata"}
+HEAVY |= {"socket", "mcastctl.model.metrics", "mcastctl.output.metricsfile", "mcastctl.net.scrape"}
 MEBIBYTE = 1 << 20
 
 # What the installed script does. It also tells its peak memory: asked from outside, the kernel

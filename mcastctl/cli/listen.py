@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import contradictions, options, run, views
+from mcastctl.cli import contradictions, metrics, options, run, verdicts, views
 from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
-from mcastctl.model.errors import COULD_NOT_ASK, NO, YES, VerdictError
 from mcastctl.model.limits import Limits
-from mcastctl.model.verdict import Expectation
 from mcastctl.net import listener, receiver, sockopts
 
 if TYPE_CHECKING:
@@ -46,11 +44,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 @click.option("--idle", type=p.TIME, help="Stop after this much silence.")
 @click.option("--interval", type=p.TIME, help="Report what was heard this often.")
 @views.option
-@click.option("--expect", type=p.COUNT, help="At least N datagrams must come.")
-@click.option("--expect-none", is_flag=True, help="Nothing may come.")
-@click.option("--expect-from", type=p.ADDRESS, multiple=True, help="This sender must be heard.")
-@click.option("--max-loss", type=p.PERCENT, help="Most loss allowed, of each stream.")
-@click.option("--max-jitter", type=p.TIME, help="Most jitter allowed.")
+@verdicts.options
 @click.option("--rcvbuf", type=p.SIZE, default=sockopts.DEFAULT_BUFFER, help="Receive buffer.")
 @click.option(
     "--exec",
@@ -59,6 +53,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
     help="Run CMD for each datagram: payload on stdin, the rest in MCASTCTL_* variables.",
 )
 @click.option("--no-hints", is_flag=True, help="Do not look why nothing is heard for 3s.")
+@metrics.options
 @options.output("dots=BYTES")
 @options.dumps
 def command(**given: Any) -> int:
@@ -71,7 +66,9 @@ def command(**given: Any) -> int:
         ipv6=given["ipv6"],
     )
     contradictions.listening(given, endpoints)
-    expectation = _expectation(given)
+    named = [format_endpoint(one) for one in endpoints]
+    exporter = metrics.exporter("listen", given, named)
+    expectation = verdicts.expectation(given)
     name = options.output_format(given["output"], given["as_json"], ("dots=",))
     live = views.wanted(given, name)
     sink = None if live else run.open_sink(given, "dots=")[1]
@@ -93,10 +90,11 @@ def command(**given: Any) -> int:
     )
     status = run.stream(
         "listen",
-        [format_endpoint(one) for one in endpoints],
+        named,
         sink or views.listening(given, listening),
         lambda loop: listening.records(loop, limits, views.interval_s(given, live)),
-        lambda: _outcome(listening, limits, expectation),
+        lambda: verdicts.outcome(listening, limits, expectation),
+        exporter=exporter and exporter.of(listening.metrics),
     )
     listening.close()
     return status
@@ -121,26 +119,3 @@ def _advice(given: dict[str, Any], wanted: list[receiver.Subscription]) -> "Advi
     from mcastctl.net.advice import Advice
 
     return Advice(wanted[0])
-
-
-def _outcome(listening: listener.Listening, limits: Limits, wanted: Expectation) -> run.Outcome:
-    fields = listening.summary()
-    try:
-        unmet = wanted.unmet(listening.statistics, listening.unheard())
-    except VerdictError as error:
-        return run.Outcome(limits.reason, {**fields, "unmet": []}, COULD_NOT_ASK, error)
-    return run.Outcome(limits.reason, {**fields, "unmet": unmet}, NO if unmet else YES)
-
-
-def _expectation(given: dict[str, Any]) -> Expectation:
-    bounded = given["timeout"] is not None or given["idle"] is not None
-    enough = given["count"] or (None if bounded or given["expect_none"] else given["expect"])
-    jitter = given["max_jitter"]
-    return Expectation(
-        enough,
-        given["expect"],
-        given["expect_none"],
-        given["expect_from"],
-        given["max_loss"],
-        None if jitter is None else jitter * 1e3,
-    )

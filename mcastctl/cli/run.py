@@ -17,6 +17,7 @@ from mcastctl.output.sinks import Sink
 from mcastctl.output.stream import OutputError
 
 if TYPE_CHECKING:
+    from mcastctl.cli.metrics import Exporter
     from mcastctl.model.aside import Aside
     from mcastctl.model.run import Run
 
@@ -54,16 +55,21 @@ def stream(
     outcome: Callable[[], Outcome],
     *,
     aside: "Aside | None" = None,
+    exporter: "Exporter | None" = None,
 ) -> int:
     """Print what `records` yields between start and summary; return the exit status.
 
-    `aside` has its turns meanwhile; without one, what the sink brings. `outcome` is asked when
+    `aside` has its turns meanwhile; without one, what the sink brings; and `exporter`, which tells
+    how it ended before the summary does. `outcome` is asked when
     nothing more comes, whatever ended it: limits, a signal, a reader that went away, a full
     disk. A signal's status is 128 and its number.
     """
     failed: McastError | None = None
     broken = False
     aside = aside or sink.aside
+    if exporter is not None:
+        aside = exporter.beside(aside, sink.write)
+        records, outcome = _measured(exporter, records, outcome)
     with Loop(before_wait=sink.flush, aside=aside) as loop:
         try:
             sink.write(Start(time.time_ns(), __version__, command, endpoints))
@@ -100,6 +106,24 @@ def stream(
         except BrokenPipeError:
             status = 128 + _SIGPIPE
         return status
+
+
+def _measured(
+    exporter: "Exporter",
+    records: Callable[[Loop], Iterator["Record | Run"]],
+    outcome: Callable[[], Outcome],
+) -> tuple[Callable[[Loop], Iterator["Record | Run"]], Callable[[], Outcome]]:
+    """Return both with a first reading before the records and a last one before the outcome."""
+
+    def begun(loop: Loop) -> Iterator["Record | Run"]:
+        exporter.begin()
+        yield from records(loop)
+
+    def ended() -> Outcome:
+        exporter.finish()
+        return outcome()
+
+    return begun, ended
 
 
 def explained(error: McastError) -> McastError:

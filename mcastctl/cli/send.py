@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import contradictions, options, run, views
+from mcastctl.cli import contradictions, metrics, options, run, views
 from mcastctl.cli import params as p
 from mcastctl.model.address import is_multicast
 from mcastctl.model.endpoint import Endpoint, format_endpoint
@@ -54,6 +54,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @options.family
 @click.option("--unicast", is_flag=True, help="Allow an ordinary address.")
 @click.option("--wait", type=p.TIME, help="Hear replies this long after (stdin: 500ms).")
+@metrics.options
 @options.output()
 @options.dumps
 def command(**given: Any) -> int:
@@ -61,6 +62,7 @@ def command(**given: Any) -> int:
     contradictions.sending(given)
     endpoint = _endpoint(given)
     pace = _pace(given)
+    exporter = metrics.exporter("send", given, [format_endpoint(endpoint)])
     way = sender.Egress(given["ttl"], not given["no_loop"], given["dscp"], *given["bind"])
     name, sink = run.open_sink(given)
     trace = given["quiet"] == 0 and (name in ("json", "jsonl") or given["verbose"] > 0)
@@ -85,6 +87,7 @@ def command(**given: Any) -> int:
         lambda loop: sending.run(loop, deadline, wait * 1e9),
         outcome,
         aside=views.progress(given, sending, deadline),
+        exporter=exporter and exporter.of(sending.metrics),
     )
 
 

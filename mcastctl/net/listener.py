@@ -19,6 +19,7 @@ from mcastctl.net.receiver import Receiver, Subscription
 from mcastctl.net.sockopts import DEFAULT_BUFFER
 
 if TYPE_CHECKING:
+    from mcastctl.model.metrics import Family
     from mcastctl.net.advice import Advice
     from mcastctl.net.children import Children
 
@@ -249,6 +250,18 @@ class Listening:
     def unheard(self) -> Unheard:
         """Return for how long something could not be heard."""
         return self._following.unheard()
+
+    def metrics(self) -> "list[Family]":
+        """Return the counters so far, as metrics."""
+        from mcastctl.model import metrics
+
+        following = self._following
+        return metrics.received(
+            self.statistics,
+            kernel_drops=self.kernel_drops(),
+            skipped=following.skipped,
+            deaf_s=following.deaf_s(),
+        )
 
     def close(self) -> None:
         """Leave every group and end the children that still run."""

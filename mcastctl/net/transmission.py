@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcastctl.model.pacing import Pacer
 from mcastctl.model.records import Datagram, Notice
@@ -11,6 +11,9 @@ from mcastctl.net.loop import Loop
 from mcastctl.net.onebyone import OneByOne
 from mcastctl.net.payloads import Payloads, Probes, Repeated
 from mcastctl.net.sender import Sender, Target, totals
+
+if TYPE_CHECKING:
+    from mcastctl.model.metrics import Family
 
 _REPLIES = 64
 """Replies taken between two looks at signals and deadlines."""
@@ -146,6 +149,13 @@ class Transmission:
             "bits_per_s": round(8 * rate * sent_bytes / sent, 3) if sent else 0.0,
             "streams": [],
         }
+
+    def metrics(self) -> "list[Family]":
+        """Return the counters so far, as metrics."""
+        from mcastctl.net import metering
+
+        worst = self._feed.times.worst_gap_ns
+        return metering.sent(self.senders, replies=self.replies, worst_gap_ns=worst)
 
     def run(
         self, loop: Loop, deadline_ns: float | None, wait_ns: float
