@@ -47,6 +47,8 @@ NOT_COMMANDS = {
     "generate.py",
     "live.py",
     "metrics.py",
+    "recording.py",
+    "replay.py",
     "verdicts.py",
     "dump.py",
     "packets.py",

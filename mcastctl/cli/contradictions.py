@@ -20,6 +20,7 @@ def sending(given: dict[str, Any]) -> None:
         "--hex": given["hex_data"] is not None,
         "--probe": given["probe"],
         "--raw-stdin": given["raw_stdin"],
+        "--replay": given["replay"] is not None,
     }
     chosen = [name for name, used in sources.items() if used]
     if len(chosen) > 1:

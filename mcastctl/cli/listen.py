@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import contradictions, metrics, options, run, verdicts, views
+from mcastctl.cli import contradictions, metrics, options, recording, run, verdicts, views
 from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.limits import Limits
 from mcastctl.net import listener, receiver, sockopts
+from mcastctl.net.loop import Loop
 
 if TYPE_CHECKING:
     from mcastctl.net.advice import Advice
@@ -53,6 +54,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
     help="Run CMD for each datagram: payload on stdin, the rest in MCASTCTL_* variables.",
 )
 @click.option("--no-hints", is_flag=True, help="Do not look why nothing is heard for 3s.")
+@recording.option
 @metrics.options
 @options.output("dots=BYTES")
 @options.dumps
@@ -72,6 +74,8 @@ def command(**given: Any) -> int:
     name = options.output_format(given["output"], given["as_json"], ("dots=",))
     live = views.wanted(given, name)
     sink = None if live else run.open_sink(given, "dots=")[1]
+    written = recording.wanted(given["write"])
+    shown = sink is not None and sink.shows_data
     children = _children(given["exec_command"], name)
     wanted = receiver.subscriptions(endpoints, given["iface"], late=given["wait"])
     listening = listener.Listening(
@@ -80,7 +84,7 @@ def command(**given: Any) -> int:
         given["rcvbuf"],
         children,
         advice=_advice(given, wanted),
-        shown=sink is not None and sink.shows_data,
+        shown=shown or written is not None,
     )
     limits = Limits(
         time.monotonic_ns(),
@@ -88,12 +92,19 @@ def command(**given: Any) -> int:
         timeout_s=given["timeout"],
         idle_s=given["idle"],
     )
+
+    def records(loop: Loop) -> recording.Heard:
+        return listening.records(loop, limits, views.interval_s(given, live))
+
+    def outcome() -> run.Outcome:
+        return verdicts.outcome(listening, limits, expectation)
+
     status = run.stream(
         "listen",
         named,
         sink or views.listening(given, listening),
-        lambda loop: listening.records(loop, limits, views.interval_s(given, live)),
-        lambda: verdicts.outcome(listening, limits, expectation),
+        written.of(records, shown=shown) if written else records,
+        written.ending(outcome) if written else outcome,
         exporter=exporter and exporter.of(listening.metrics),
     )
     listening.close()

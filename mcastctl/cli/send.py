@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import contradictions, metrics, options, run, views
+from mcastctl.cli import contradictions, metrics, options, replay, run, views
 from mcastctl.cli import params as p
 from mcastctl.model.address import is_multicast
 from mcastctl.model.endpoint import Endpoint, format_endpoint
@@ -21,6 +21,7 @@ mcastctl send '[ff15::42%eth0]:5004' hello       the zone names the interface
 mcastctl send 239.1.1.1:5004 tick --interval 1s --bind :4000
 mcastctl send 239.1.1.1:5004 --probe --pps 1k -s 1200 -T 10s -t 8
 mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
+mcastctl send 239.1.1.1:5004 --replay tv.pcapng --speed 2x
 """
 
 
@@ -35,6 +36,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 @click.option("--file", type=p.FILE, help="Send a file ('-': stdin) in pieces of -s (1316).")
 @click.option("--hex", "hex_data", type=p.HEX, help="Send these bytes.")
 @click.option("--probe", is_flag=True, help="Send numbered, time-stamped datagrams of -s.")
+@replay.options
 @click.option("--raw-stdin", is_flag=True, help="Standard input: a read a datagram.")
 @click.option(
     "-s",
@@ -60,6 +62,7 @@ mcastctl send 239.1.1.1:5004 --file clip.ts -s 1316 -b 5M
 def command(**given: Any) -> int:
     """Translate the options, send, and say how it went."""
     contradictions.sending(given)
+    replay.check(given)
     endpoint = _endpoint(given)
     pace = _pace(given)
     exporter = metrics.exporter("send", given, [format_endpoint(endpoint)])
@@ -69,7 +72,9 @@ def command(**given: Any) -> int:
     wanted = sender.targets([endpoint], [nic.find(name) for name in given["iface"]])
     content = _payloads(given, len(wanted), pace)
     pairs = sender.open_all(wanted, way)
-    sending = Transmission(pairs, content, pace, trace=trace, segment=not given["no_gso"])
+    due = replay.timetable(given, content)
+    segment = not given["no_gso"]
+    sending = Transmission(pairs, content, pace, trace=trace, segment=segment, timetable=due)
     started = time.monotonic_ns()
     wait = given["wait"] if given["wait"] is not None else content.linger_s
     deadline = None if given["timeout"] is None else started + given["timeout"] * 1e9
@@ -108,7 +113,7 @@ def _pace(given: dict[str, Any]) -> Pace:
     if len(rates) + given["flood"] > 1:
         raise PayloadError("two rates were given", hint="keep one of --interval --pps -b --flood")
     repeats = given["count"] is not None or given["timeout"] is not None or given["probe"]
-    own_pace = given["file"] is not None or given["raw_stdin"] or not _has_data(given)
+    own_pace = given["raw_stdin"] or not _has_data(given)
     if not rates and not given["flood"] and repeats and not own_pace:
         return Pace(interval_s=1.0)
     return Pace(interval_s=given["interval"], pps=given["pps"], bitrate=given["bitrate"])
@@ -126,6 +131,8 @@ def _payloads(given: dict[str, Any], targets: int, pace: Pace) -> payloads.Paylo
         data = given["hex_data"] if given["data"] is None else os.fsencode(given["data"])
         once = not (pace.limited or given["flood"]) and count is None
         return payloads.Repeated(data, targets, 1 if once else count)
+    if given["replay"] is not None:
+        return replay.payloads(given, targets)
     if given["file"] is not None:
         descriptor = payloads.open_file(given["file"])
         return payloads.Chunks(descriptor, size or 1316, targets, count, whole=True)

@@ -1,5 +1,7 @@
 """When to send next, and how many answers are enough. Time is a parameter everywhere."""
 
+from collections.abc import Callable
+
 DEBT_NS = 100_000_000
 """How much lateness is made up. Timers oversleep and other programs take the processor; what is
 asked for is a mean rate. A pause ends in no burst, for HASTE limits how fast it is made up."""
@@ -48,6 +50,44 @@ class Pacer:
         planned = self._plan_ns + number * self.interval_ns
         self._plan_ns = max(planned, now_ns + self.interval_ns - DEBT_NS)
         self._soonest_ns = now_ns + number * self.interval_ns / HASTE
+
+
+class Timetable(Pacer):
+    """Send times as far apart as those of a recording, `speed` times as fast.
+
+    `due_ns` tells the recorded time of what is to be sent next, None after the last. Time that
+    goes backwards in the recording stands still here. What is late is not made up for by the
+    rest: each has its own time. `worst_ns` and `mean_ns` are how late they left.
+    """
+
+    __slots__ = ("_ask", "_begin_ns", "_first_ns", "_late_ns", "_number", "_speed", "worst_ns")
+
+    def __init__(self, due_ns: Callable[[], int | None], speed: float) -> None:
+        self._ask, self._speed = due_ns, speed
+        self._number = self._late_ns = self.worst_ns = 0
+        super().__init__(1.0, 0)
+
+    def start(self, now_ns: int) -> None:
+        """Let the first be due now."""
+        self._begin_ns = now_ns
+        self._first_ns = self._ask() or 0
+        self._plan_ns = self._soonest_ns = float(now_ns)
+
+    def sent(self, now_ns: int, number: int = 1) -> None:
+        """Note that what was due was sent at `now_ns`; look up the next."""
+        late_ns = max(now_ns - int(self._plan_ns), 0)
+        self._number += 1
+        self._late_ns += late_ns
+        self.worst_ns = max(self.worst_ns, late_ns)
+        due_ns = self._ask()
+        if due_ns is not None:
+            at_ns = self._begin_ns + (due_ns - self._first_ns) / self._speed
+            self._plan_ns = max(at_ns, self._plan_ns)
+
+    @property
+    def mean_ns(self) -> float:
+        """How late they left on average."""
+        return self._late_ns / self._number if self._number else 0.0
 
 
 class SendTimes:

@@ -11,10 +11,11 @@ buffer for them.
 import os
 import stat
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mcastctl.model import probe
-from mcastctl.model.errors import PayloadError
+from mcastctl.model.errors import McastError, PayloadError
 
 if TYPE_CHECKING:
     from mcastctl.model.columns import ProbeSlots, Slots
@@ -274,5 +275,66 @@ class Lines:
             )
 
 
-Payloads = Repeated | Probes | Chunks | Lines
+class Recorded:
+    """Payloads of a recording in its order: (time in ns, payload, whether it is whole) each.
+
+    What a capture cut short cannot be sent again; `cut` counts it.
+    """
+
+    descriptor = -1
+    hungry = False
+    linger_s = 0.0
+
+    def __init__(
+        self, recorded: Iterator[tuple[int, bytes, bool]], targets: int, count: int | None
+    ) -> None:
+        self._recorded = recorded
+        self._targets = targets
+        self.counted = count is not None
+        self._count = self._left = count
+        self.cut = 0
+        self._damage: McastError | None = None
+        self._next = self._following()
+
+    def _following(self) -> tuple[int, bytes] | None:
+        try:
+            for ts_ns, payload, whole in self._recorded:
+                if whole:
+                    return ts_ns, payload
+                self.cut += 1
+        except McastError as error:  # told once everything before it was sent
+            self._damage = error
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything was taken."""
+        return self._left == 0 or (self._next is None and self._damage is None)
+
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Rounds taken of those asked for."""
+        return _part(self._left, self._count)
+
+    def due_ns(self) -> int | None:
+        """Return the recorded time of the next one, None after the last."""
+        return self._next[0] if self._next is not None else None
+
+    def fill(self) -> None:
+        """Nothing to wait for."""
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the next payload; raise what the recording is damaged by after the last."""
+        if self._next is None:
+            if self._damage is not None:
+                raise self._damage
+            return None
+        _, payload = self._next
+        self._next = self._following()
+        if self._left is not None:
+            self._left -= 1
+        return [payload] * self._targets
+
+
+Payloads = Repeated | Probes | Chunks | Lines | Recorded
 """Anything `Transmission` can send from."""

@@ -9,11 +9,12 @@ from mcastctl.model.records import Datagram, Notice
 from mcastctl.net import remarks
 from mcastctl.net.loop import Loop
 from mcastctl.net.onebyone import OneByOne
-from mcastctl.net.payloads import Payloads, Probes, Repeated
+from mcastctl.net.payloads import Payloads, Probes, Recorded, Repeated
 from mcastctl.net.sender import Sender, Target, totals
 
 if TYPE_CHECKING:
     from mcastctl.model.metrics import Family
+    from mcastctl.model.pacing import Timetable
 
 _REPLIES = 64
 """Replies taken between two looks at signals and deadlines."""
@@ -63,7 +64,7 @@ class Transmission:
     """One run of `send`. Iterate `run` for its records; the counters are kept here.
 
     `trace` asks for a record of every datagram sent, `segment` allows the kernel to cut
-    datagrams out of larger payloads.
+    datagrams out of larger payloads; `timetable` says when each is due, instead of `pace`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Transmission:
         *,
         trace: bool,
         segment: bool = True,
+        timetable: "Timetable | None" = None,
     ) -> None:
         self._pairs = pairs
         self._payloads = payloads
@@ -81,7 +83,8 @@ class Transmission:
         self.replies = 0
         self.reason = "end"
         spacing = pace.spacing_ns(getattr(payloads, "size", 0))
-        self._pacer = pacer = Pacer(spacing, 0) if pace.limited else None
+        self._timetable = timetable
+        self._pacer = pacer = timetable or (Pacer(spacing, 0) if pace.limited else None)
         ready = isinstance(payloads, Probes | Repeated) and pace.interval_s is None
         self._asked = 1e9 / spacing if ready and spacing else 0.0
         if (
@@ -99,7 +102,7 @@ class Transmission:
                 payloads,
                 pacer,
                 bitrate=pace.bitrate,
-                per_round=pace.interval_s is not None,
+                per_round=pace.interval_s is not None or timetable is not None,
                 trace=trace,
             )
 
@@ -148,7 +151,18 @@ class Transmission:
             "packets_per_s": round(rate, 3),
             "bits_per_s": round(8 * rate * sent_bytes / sent, 3) if sent else 0.0,
             "streams": [],
+            **self._replayed(),
         }
+
+    def _replayed(self) -> dict[str, object]:
+        """Return how true to its recording a run was, nothing of any other."""
+        fields: dict[str, object] = {}
+        if isinstance(self._payloads, Recorded):
+            fields["cut"] = self._payloads.cut
+        if self._timetable is not None:
+            fields["worst_late_ms"] = round(self._timetable.worst_ns / 1e6, 6)
+            fields["mean_late_ms"] = round(self._timetable.mean_ns / 1e6, 6)
+        return fields
 
     def metrics(self) -> "list[Family]":
         """Return the counters so far, as metrics."""

@@ -75,7 +75,7 @@ def _heard(fields: Fields) -> list[str]:
     if fields["packets"]:
         return [
             f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s"
-            f"{_quality(fields)}{_drops(fields)}{deaf(fields)}{_ended(fields)}"
+            f"{_quality(fields)}{_drops(fields)}{deaf(fields)}{_written(fields)}{_ended(fields)}"
         ]
     line = f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}{deaf(fields)}"
     if not fields["exit_status"]:
@@ -93,6 +93,10 @@ def _amount(fields: Fields) -> str:
 
 def _ended(fields: Fields) -> str:
     return "; ended by silence" if fields["reason"] == "idle" else ""
+
+
+def _written(fields: Fields) -> str:
+    return f"; wrote {fields['written']}" if "written" in fields else ""
 
 
 def counted(number: int, noun: str) -> str:
@@ -171,6 +175,10 @@ def _sent(fields: Fields) -> str:
         line += f"; refused {fields['refused']} {_errors(fields['errors'])}"
     if fields["replies"]:
         line += f"; replies {fields['replies']}"
+    if fields.get("cut"):
+        line += f"; left out {counted(fields['cut'], 'datagram')} that the capture cut short"
+    if "worst_late_ms" in fields:
+        line += f"; late {fields['mean_late_ms']:.3f} ms mean, {fields['worst_late_ms']:.3f} worst"
     return line
 
 

@@ -1,0 +1,49 @@
+"""A datagram that a socket heard to the IP packet it came in, as far as the socket could tell.
+
+Addresses, ports, TTL, DSCP and payload are those that arrived; identification and flow label are
+zero, there are no options, and what came in fragments is whole. The checksums are right.
+"""
+
+import struct
+from functools import lru_cache
+from ipaddress import ip_address
+
+from mcastctl.model.frame import RAW, Frame
+from mcastctl.model.records import Datagram
+
+_UDP = 17
+_DONT_FRAGMENT = 0x4000
+
+
+def frame(datagram: Datagram) -> Frame:
+    """Return the packet with its IP header first (LINKTYPE_RAW); an unknown TTL is 0."""
+    src, dst = _packed(datagram.src), _packed(datagram.dst)
+    size = 8 + len(datagram.payload)
+    ports = struct.pack("!HH", datagram.sport, datagram.dport)
+    total = (_sum(src + dst + ports) + _UDP + 2 * size + _sum(datagram.payload)) % 0xFFFF
+    udp = ports + struct.pack("!HH", size, 0xFFFF - total)  # never 0, which means: none
+    build = _header4 if len(dst) == 4 else _header6
+    traffic_class = (datagram.dscp or 0) << 2
+    data = build(src, dst, size, datagram.ttl or 0, traffic_class) + udp + datagram.payload
+    return Frame(datagram.ts_ns, RAW, data, len(data), datagram.iface, datagram.ifindex, "in")
+
+
+@lru_cache(4096)
+def _packed(address: str) -> bytes:
+    return ip_address(address.partition("%")[0]).packed
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of 16-bit words modulo 65535 (RFC 1071), by one division."""
+    if len(data) & 1:
+        data += b"\0"
+    return int.from_bytes(data, "big") % 0xFFFF
+
+
+def _header4(src: bytes, dst: bytes, size: int, ttl: int, tos: int) -> bytes:
+    head = struct.pack("!BBHHHBB", 0x45, tos, 20 + size, 0, _DONT_FRAGMENT, ttl, _UDP)
+    return head + struct.pack("!H", 0xFFFF - _sum(head + src + dst)) + src + dst
+
+
+def _header6(src: bytes, dst: bytes, size: int, ttl: int, traffic_class: int) -> bytes:
+    return struct.pack("!IHBB", 6 << 28 | traffic_class << 20, size, _UDP, ttl) + src + dst
