@@ -46,6 +46,7 @@ NOT_COMMANDS = {
     "run.py",
     "generate.py",
     "live.py",
+    "messages.py",
     "metrics.py",
     "recording.py",
     "replay.py",

@@ -18,7 +18,7 @@ from world import Host, World
 
 from mcastctl.model import forwarding as model
 from mcastctl.model import matrix
-from mcastctl.model.records import Membership
+from mcastctl.model.records import Datagram, Membership, Message
 
 pytestmark = pytest.mark.netns
 
@@ -29,6 +29,7 @@ PROMISED = {
     "joined": "type ts group port source iface ifindex",
     "left": "type ts group port source iface ifindex",
     "datagram": "type ts direction iface ifindex src sport dst dport ttl length",
+    "message": "type ts iface ifindex src sport dst dport message sent_ts parts duplicates length",
     "reply": "type ts responder seq rtt_ms hops kind",
     "interval": f"type ts streams {TOTALS}",
     "summary": f"type ts reason exit_status streams {TOTALS}",
@@ -99,6 +100,7 @@ def collect(a: Host, b: Host) -> dict[str, Json]:
     found["interface_rates"] = Stream.of(live).all("interface_rates")[0]
     found |= routed() | surveyed()
     found["packet"] = capture(a)
+    found["message"] = stitched()
     found["finding"] = {
         "type": "finding",
         "id": "no-route",
@@ -136,6 +138,13 @@ def surveyed() -> dict[str, Json]:
     host = matrix.Host("alpha", matrix.ASKED, "", "0.1.0", ("10.0.0.1", "fe80::1"))
     pair = matrix.Pair("alpha", "beta", matrix.LOSSY, 5, 4, 0, 0.25, 0, "host.rp_filter")
     return {str(one.to_dict()["type"]): one.to_dict() for one in (host, pair)}
+
+
+def stitched() -> Json:
+    """A message that came in parts, as its type prints it."""
+    flow = ("b0", 2, "10.0.0.1", 4000, "239.1.1.1", 5004, 1, 0)
+    last = Datagram(time.time_ns(), "rx", *flow, 5, b"hello")
+    return Message(last, 7, time.time_ns(), 3, 1).to_dict()
 
 
 def capture(place: Host) -> Json:

@@ -29,7 +29,7 @@ def sending(given: dict[str, Any]) -> None:
         raise ValueRangeError("-T 0 would send nothing", hint="write a time such as 500ms or 10s")
     if given["size"] is None:
         return
-    pieces = given["raw_stdin"] or given["file"] is not None
+    pieces = given["raw_stdin"] or given["file"] is not None or given["message"]
     if not pieces and not given["probe"]:
         what = chosen[0] if chosen else "a line of standard input"
         raise PayloadError(

@@ -2,11 +2,12 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcastctl.cli import contradictions, metrics, options, recording, run, verdicts, views
+from mcastctl.cli import contradictions, messages, metrics, options, recording, run, verdicts, views
 from mcastctl.cli import params as p
 from mcastctl.model.endpoint import format_endpoint
 from mcastctl.model.limits import Limits
@@ -55,6 +56,7 @@ mcastctl listen 239.1.1.1:5004 -T 10s --max-loss 0.1% --max-jitter 2ms -j
 )
 @click.option("--no-hints", is_flag=True, help="Do not look why nothing is heard for 3s.")
 @recording.option
+@messages.listening
 @metrics.options
 @options.output("dots=BYTES")
 @options.dumps
@@ -68,6 +70,7 @@ def command(**given: Any) -> int:
         ipv6=given["ipv6"],
     )
     contradictions.listening(given, endpoints)
+    messages.check_listening(given)
     named = [format_endpoint(one) for one in endpoints]
     exporter = metrics.exporter("listen", given, named)
     expectation = verdicts.expectation(given)
@@ -84,11 +87,11 @@ def command(**given: Any) -> int:
         given["rcvbuf"],
         children,
         advice=_advice(given, wanted),
-        shown=shown or written is not None,
+        shown=shown or written is not None or given["message"],
     )
     limits = Limits(
         time.monotonic_ns(),
-        count=expectation.enough,
+        count=None if given["message"] else expectation.enough,
         timeout_s=given["timeout"],
         idle_s=given["idle"],
     )
@@ -99,12 +102,19 @@ def command(**given: Any) -> int:
     def outcome() -> run.Outcome:
         return verdicts.outcome(listening, limits, expectation)
 
+    heard: recording.Records = records
+    ended: Callable[[], run.Outcome] = outcome
+    if written is not None:
+        heard, ended = written.of(heard, shown=shown or given["message"]), written.ending(ended)
+    if given["message"]:
+        stitching = messages.Stitching(given["count"], limits)
+        heard, ended = stitching.of(heard), stitching.ending(ended)
     status = run.stream(
         "listen",
         named,
         sink or views.listening(given, listening),
-        written.of(records, shown=shown) if written else records,
-        written.ending(outcome) if written else outcome,
+        heard,
+        ended,
         exporter=exporter and exporter.of(listening.metrics),
     )
     listening.close()

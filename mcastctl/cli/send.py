@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mcastctl.cli import contradictions, metrics, options, replay, run, views
+from mcastctl.cli import contradictions, messages, metrics, options, replay, run, views
 from mcastctl.cli import params as p
 from mcastctl.model.address import is_multicast
 from mcastctl.model.endpoint import Endpoint, format_endpoint
@@ -37,6 +37,7 @@ mcastctl send 239.1.1.1:5004 --replay tv.pcapng --speed 2x
 @click.option("--hex", "hex_data", type=p.HEX, help="Send these bytes.")
 @click.option("--probe", is_flag=True, help="Send numbered, time-stamped datagrams of -s.")
 @replay.options
+@messages.sending
 @click.option("--raw-stdin", is_flag=True, help="Standard input: a read a datagram.")
 @click.option(
     "-s",
@@ -63,6 +64,7 @@ def command(**given: Any) -> int:
     """Translate the options, send, and say how it went."""
     contradictions.sending(given)
     replay.check(given)
+    messages.check_sending(given)
     endpoint = _endpoint(given)
     pace = _pace(given)
     exporter = metrics.exporter("send", given, [format_endpoint(endpoint)])
@@ -113,7 +115,7 @@ def _pace(given: dict[str, Any]) -> Pace:
     if len(rates) + given["flood"] > 1:
         raise PayloadError("two rates were given", hint="keep one of --interval --pps -b --flood")
     repeats = given["count"] is not None or given["timeout"] is not None or given["probe"]
-    own_pace = given["raw_stdin"] or not _has_data(given)
+    own_pace = given["message"] or not _has_data(given)
     if not rates and not given["flood"] and repeats and not own_pace:
         return Pace(interval_s=1.0)
     return Pace(interval_s=given["interval"], pps=given["pps"], bitrate=given["bitrate"])
@@ -125,14 +127,14 @@ def _has_data(given: dict[str, Any]) -> bool:
 
 def _payloads(given: dict[str, Any], targets: int, pace: Pace) -> payloads.Payloads:
     size, count = given["size"], given["count"]
+    if given["message"] or given["replay"] is not None:
+        return (messages.parts if given["message"] else replay.payloads)(given, targets)
     if given["probe"]:
         return payloads.Probes(size or 64, targets, count, given["ttl"])
     if _has_data(given):
         data = given["hex_data"] if given["data"] is None else os.fsencode(given["data"])
         once = not (pace.limited or given["flood"]) and count is None
         return payloads.Repeated(data, targets, 1 if once else count)
-    if given["replay"] is not None:
-        return replay.payloads(given, targets)
     if given["file"] is not None:
         descriptor = payloads.open_file(given["file"])
         return payloads.Chunks(descriptor, size or 1316, targets, count, whole=True)

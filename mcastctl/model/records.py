@@ -145,6 +145,39 @@ class Datagram(NamedTuple):
         return fields
 
 
+class Message(NamedTuple):
+    """A whole message that came in parts; the datagram is the last of them, with all its payload.
+
+    `name` and `sent_ns` are those of `model.message`, `duplicates` parts that came again.
+    """
+
+    datagram: Datagram
+    name: int
+    sent_ns: int
+    parts: int
+    duplicates: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        one = self.datagram
+        return {
+            "type": "message",
+            "ts": seconds(one.ts_ns),
+            "iface": one.iface,
+            "ifindex": one.ifindex,
+            "src": one.src,
+            "sport": one.sport,
+            "dst": one.dst,
+            "dport": one.dport,
+            "message": f"{self.name:x}",
+            "sent_ts": seconds(self.sent_ns),
+            "parts": self.parts,
+            "duplicates": self.duplicates,
+            "length": one.length,
+            **payload_field(one.payload),
+        }
+
+
 class Reply(NamedTuple):
     """One answer to a ping: `kind` says how the request travelled, multicast or unicast.
 
@@ -231,6 +264,6 @@ class Finding(NamedTuple):
 
 
 Record: TypeAlias = (
-    "Start | Membership | Datagram | Reply | Notice | Report | Change | Rates | Packet"
+    "Start | Membership | Datagram | Message | Reply | Notice | Report | Change | Rates | Packet"
 )
 """Anything a stream prints."""

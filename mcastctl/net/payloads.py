@@ -122,7 +122,8 @@ class Probes:
         return first, rounds
 
 
-def _read(descriptor: int, most: int) -> bytes:
+def read(descriptor: int, most: int) -> bytes:
+    """Read what is there; raise PayloadError."""
     try:
         return os.read(descriptor, most)
     except OSError as error:
@@ -177,9 +178,9 @@ class Chunks:
         """Read up to one datagram."""
         if self._ready is not None or self._at_end:
             return
-        read = _read(self.descriptor, self._size - len(self._held))
-        self._at_end = not read
-        self._held += read
+        got = read(self.descriptor, self._size - len(self._held))
+        self._at_end = not got
+        self._held += got
         if self._held and (len(self._held) == self._size or self._at_end or not self._whole):
             self._ready, self._held = self._held, b""
 
@@ -247,9 +248,9 @@ class Lines:
         """Read what is there; raise PayloadError for a line no datagram can carry."""
         if self._lines or self._at_end:
             return
-        read = _read(self.descriptor, 65536)
-        self._at_end = not read
-        *lines, self._rest = (self._rest + read).split(b"\n")
+        got = read(self.descriptor, 65536)
+        self._at_end = not got
+        *lines, self._rest = (self._rest + got).split(b"\n")
         if self._at_end and self._rest:
             lines.append(self._rest)
             self._rest = b""
@@ -336,5 +337,40 @@ class Recorded:
         return [payload] * self._targets
 
 
-Payloads = Repeated | Probes | Chunks | Lines | Recorded
+class Parts:
+    """Datagrams made before the run, all of them `count` times (None: once)."""
+
+    descriptor = -1
+    hungry = False
+    linger_s = 0.0
+    counted = True
+
+    def __init__(self, datagrams: list[bytes], targets: int, count: int | None) -> None:
+        self._datagrams = datagrams
+        self._targets = targets
+        self._taken = 0
+        self._all = len(datagrams) * (count or 1)
+        self.size = len(datagrams[0])
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything was taken."""
+        return self._taken >= self._all
+
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Datagrams taken of all."""
+        return self._taken, self._all
+
+    def fill(self) -> None:
+        """Nothing to read."""
+
+    def take(self, now_ns: int) -> list[bytes] | None:
+        """Return the next one."""
+        payload = self._datagrams[self._taken % len(self._datagrams)]
+        self._taken += 1
+        return [payload] * self._targets
+
+
+Payloads = Repeated | Probes | Chunks | Lines | Recorded | Parts
 """Anything `Transmission` can send from."""

@@ -7,7 +7,16 @@ JSON puts everything on standard output. `quiet` 1 leaves the data out, 2 everyt
 from typing import TYPE_CHECKING
 
 from mcastctl.model.errors import ValueRangeError
-from mcastctl.model.records import Datagram, Membership, Notice, Record, Reply, Report, Start
+from mcastctl.model.records import (
+    Datagram,
+    Membership,
+    Message,
+    Notice,
+    Record,
+    Reply,
+    Report,
+    Start,
+)
 from mcastctl.model.units import parse_size
 from mcastctl.output import stream, summaries, text
 
@@ -56,6 +65,9 @@ class Sink:
         elif isinstance(record, Datagram | Reply):
             if self.shows_data:
                 self.data(record)
+        elif isinstance(record, Message):
+            if self.shows_data:
+                self.message(record)
         elif self.quiet < 2 or (isinstance(record, Notice) and record.level == "error"):
             self.tell(record)
 
@@ -82,6 +94,13 @@ class Sink:
             rows = text.dump(record.payload, ascii_column=self.detail == "X")
             line = "\n".join([line, *rows])
         self.out.write(line.encode(errors="backslashreplace") + b"\n")
+
+    def message(self, record: Message) -> None:
+        """Print one message, or its payload."""
+        if self.payload_only:
+            self.data(record.datagram)
+        else:
+            self.out.write(text.message(record).encode(errors="backslashreplace") + b"\n")
 
     def tell(self, record: Record) -> None:
         """Print one record for people to standard error."""
@@ -153,6 +172,10 @@ class JsonLines(Sink):
 
     def data(self, record: Datagram | Reply) -> None:
         """Print one record."""
+        self.out.write(self._encode(record.to_dict()).encode() + b"\n")
+
+    def message(self, record: Message) -> None:
+        """Print one message."""
         self.out.write(self._encode(record.to_dict()).encode() + b"\n")
 
     def tell(self, record: Record) -> None:

@@ -44,7 +44,7 @@ def summary(fields: Fields, *, listed: bool = True) -> list[str]:
     elif "replies_sent" in fields:
         lines.append(_answered(fields))
     else:
-        lines += _heard(fields)
+        lines += [*_heard(fields), *_messages(fields)]
     if fields["reason"] in ("signal", "quit"):
         return lines  # who interrupts has seen enough
     lines += [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
@@ -93,6 +93,20 @@ def _amount(fields: Fields) -> str:
 
 def _ended(fields: Fields) -> str:
     return "; ended by silence" if fields["reason"] == "idle" else ""
+
+
+def _messages(fields: Fields) -> list[str]:
+    """Return how many messages came whole, nothing where nobody put them together."""
+    if "messages" not in fields:
+        return []
+    counts = fields["messages"]
+    line = f"{counted(counts['whole'], 'message')} whole, {counts['incomplete']} not"
+    if counts["evicted"]:
+        line += f" ({counts['evicted']} made room for others)"
+    rest = {"parts came again": "duplicate_parts", "of older messages": "stale_parts"}
+    rest |= {"of too large ones": "refused_parts", "datagrams were no parts": "others"}
+    told = [f"{counts[key]} {what}" for what, key in rest.items() if counts[key]]
+    return ["; ".join([line, *told])]
 
 
 def _written(fields: Fields) -> str:

@@ -3,9 +3,11 @@
 import time
 
 from mcastctl.model.mark import PLAIN
-from mcastctl.model.records import Datagram, Membership, Notice, Reply, Start
+from mcastctl.model.records import Datagram, Membership, Message, Notice, Reply, Start
 from mcastctl.output.escape import escape, escape_bytes
 
+_SHORT = 1000
+"""Bytes of the longest message that is printed in full."""
 _UNITS = ("", "k", "M", "G", "T")
 
 
@@ -39,6 +41,14 @@ def datagram(record: Datagram, *, payload_shown: bool = True) -> str:
         line += f" seq {mark.seq}"
     end = payload(record) if payload_shown else ""
     return f"{line} {end}" if end else line
+
+
+def message(record: Message) -> str:
+    """Return one line: as of a datagram, with name and parts; what is long is not printed."""
+    one = record.datagram
+    again = f" duplicates {record.duplicates}" if record.duplicates else ""
+    line = f"{clock(one.ts_ns)} {where(one)} message {record.name:x} parts {record.parts}{again}"
+    return f"{line} {readable(one.payload)}" if 0 < one.length <= _SHORT else line
 
 
 def where(record: Datagram) -> str:

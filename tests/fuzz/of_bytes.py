@@ -24,8 +24,10 @@ from mcastctl.host import (
     watching,
 )
 from mcastctl.model import answering, probe
+from mcastctl.model import message as stitching
 from mcastctl.model.control import Commentary
 from mcastctl.model.frame import Frame
+from mcastctl.model.message import Stitcher, Whole
 from mcastctl.model.records import Datagram, payload_field
 from mcastctl.model.sequence import SequenceTracker
 from mcastctl.model.stats import Statistics
@@ -53,6 +55,23 @@ def probes(data: bytes) -> None:
         turned = asked._replace(payload=said, dst="10.0.0.1")
         again = answering.refusal(turned, probe.decode(said), frozenset({6000}), answer_any=True)
         check(again, "an answer that would be answered")
+
+
+def parts(data: bytes) -> None:
+    """Datagrams of up to 60 bytes, taken for parts of messages: what is whole is as it was sent."""
+    stitcher = Stitcher(most_bytes=4096, most_open=4)
+    for at in range(0, min(len(data), 6000), 60):
+        part = stitching.decode(data[at : at + 60])
+        if part is None:
+            continue
+        for event in stitcher.take(("10.0.0.1", "239.1.1.1", 5004), part):
+            if isinstance(event, Whole):
+                again = stitching.split(event.data, part.size + stitching.HEADER.size, 1, 1)
+                check(len(again) == event.parts, "another number of parts")
+            else:
+                listed = sum(last - first + 1 for first, last in event.missing)
+                check(listed <= event.absent <= event.parts, "more is missing than there is")
+    check(len(list(stitcher.end())) <= 4, "more is kept than may be")
 
 
 def payloads(data: bytes) -> None:
@@ -270,6 +289,11 @@ TARGETS = {
         probes,
         lambda: [probe.encode(probe.Probe(kind, 1, 0, 7, 9, 11), 40) for kind in range(3)],
         (b"mcst\1\1", b"mcst\1\2", b"mcst\1\0"),
+    ),
+    "part": Target(
+        parts,
+        lambda: [b"".join(stitching.split(bytes(48), 60, 7, when)) for when in (1, 2)],
+        (b"mcsm\1\0", b"\0\0\0\1", b"\xff\xff\xff\xff"),
     ),
     "payload": Target(payloads, _payload_seeds, (b"\x47", b"\x80\x21", b"\x80\xc8", b"mcst\1\0")),
     "sequence": Target(sequences, _sequence_seeds, (b"\0" * 8, b"\xff" * 8, b"\0" * 7 + b"\x80")),
