@@ -285,6 +285,19 @@ def test_only_the_busiest_streams_are_told_one_by_one() -> None:
     assert each == {2}
 
 
+def test_no_sample_comes_twice() -> None:
+    """Where two places had the same interface name, one after the other, the busier one is told."""
+    statistics = Statistics()
+    for place, times in ((0, 2), (1, 3)):
+        for datagram in heard(1, times):
+            statistics.update(datagram, place)
+    families = metrics.received(statistics, kernel_drops=0, skipped=0, deaf_s=0.0)
+    page = exposition.text(metrics.Reading(0, 1.0, families), ()).decode()
+    assert totals(page)["streams_left_out"] == 1
+    assert "stream_received_datagrams_total{" in page
+    assert '"} 3' in page
+
+
 def test_a_counter_never_falls(tmp_path: Path) -> None:
     """A stream that turns out to have no numbers takes its duplicates out of the total."""
     path = tmp_path / "x.prom"
