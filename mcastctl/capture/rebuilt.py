@@ -11,24 +11,34 @@ from ipaddress import ip_address
 from mcastctl.model.frame import RAW, Frame
 from mcastctl.model.records import Datagram
 
+Flow = tuple[str, int, str, int, int | None, int | None]
+"""Addresses with their ports, TTL, DSCP."""
 _UDP = 17
 _DONT_FRAGMENT = 0x4000
 
 
 def frame(datagram: Datagram) -> Frame:
     """Return the packet with its IP header first (LINKTYPE_RAW); an unknown TTL is 0."""
-    src, dst = _packed(datagram.src), _packed(datagram.dst)
-    size = 8 + len(datagram.payload)
-    ports = struct.pack("!HH", datagram.sport, datagram.dport)
-    total = (_sum(src + dst + ports) + _UDP + 2 * size + _sum(datagram.payload)) % 0xFFFF
-    udp = ports + struct.pack("!HH", size, 0xFFFF - total)  # never 0, which means: none
-    build = _header4 if len(dst) == 4 else _header6
-    traffic_class = (datagram.dscp or 0) << 2
-    data = build(src, dst, size, datagram.ttl or 0, traffic_class) + udp + datagram.payload
-    return Frame(datagram.ts_ns, RAW, data, len(data), datagram.iface, datagram.ifindex, "in")
+    one, payload = datagram, datagram.payload
+    flow = (one.src, one.sport, one.dst, one.dport, one.ttl, one.dscp)
+    head, total = _head(flow, len(payload))
+    checksum = 0xFFFF - (total + _sum(payload)) % 0xFFFF  # never 0, which means: none
+    data = b"".join((head, checksum.to_bytes(2, "big"), payload))
+    return Frame(one.ts_ns, RAW, data, len(data), one.iface, one.ifindex, "in")
 
 
 @lru_cache(4096)
+def _head(flow: Flow, length: int) -> tuple[bytes, int]:
+    """Return what comes before the UDP checksum, and the sum it begins with."""
+    src, sport, dst, dport, ttl, dscp = flow
+    source, group = _packed(src), _packed(dst)
+    size = 8 + length
+    udp = struct.pack("!HHH", sport, dport, size)
+    build = _header4 if len(group) == 4 else _header6
+    header = build(source, group, size, ttl or 0, (dscp or 0) << 2)
+    return header + udp, _sum(source + group + udp) + _UDP + size
+
+
 def _packed(address: str) -> bytes:
     return ip_address(address.partition("%")[0]).packed
 
