@@ -13,7 +13,7 @@ import wire
 from conftest import Pair
 from faults import GROUP, PORT, answer, doctor, ear, voice
 from streams import check_schema
-from world import Host, Place, World, need
+from world import Host, Outcome, Place, World, need
 
 TARGET = f"{GROUP}:{PORT}"
 WATCH = ("-T", "500ms")
@@ -41,6 +41,25 @@ def test_text_is_a_verdict_its_evidence_and_the_fix(pair: Pair) -> None:
     assert colored.stdout.startswith("\x1b[31mFAULT\x1b[0m")
     quiet = pair.b.mcastctl("doctor", TARGET, "-i", "b0", *WATCH, "-q")
     assert (quiet.returncode, quiet.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("name", ["$(id>&2)", "a'b;exit", "eth0.100"])
+def test_a_fix_is_pasted_as_it_stands(world: World, name: str) -> None:
+    """The kernel takes almost any name, and a shell makes something else of it."""
+    need("sysctl")
+    a = world.host("a")
+    a.run(["ip", "link", "add", name, "type", "veth", "peer", "name", "far"])
+    (fault, *_) = json.loads(a.mcastctl("doctor", TARGET, "-i", name, "-T", "0.1s", "-j").stdout)
+    assert fault["id"] == "if.down"
+    command, _, _ = fault["hint"].partition(" (")
+    assert a.sh(command) == Outcome(0, "", "")
+    assert '"UP"' in json.dumps(a.link(name)["flags"])
+    off = f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6"
+    a.run(["sh", "-c", 'echo 1 > "$1"', "sh", off])
+    words = ("listen", "[ff15::1]:5004", "-i", name, "-T", "0.1s", "--no-hints", "-j")
+    (said,) = (one for one in a.mcastctl(*words).records if one.get("code") == "no-ipv6")
+    assert a.sh(said["hint"]).stderr == ""
+    assert a.run(["cat", off]).stdout == "0\n"
 
 
 def test_verbose_walks_the_path(pair: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -610,6 +611,36 @@ def test_cause_without_root(expected: str, more: dict[str, Any]) -> None:
     assert found[0].id == expected, found
     if found[0].certain != "proved":
         assert "sudo" in found[-1].hint
+
+
+NAMES = {"eth0", "eth1", "p1", "p2", "p3", "br0", "t", "c", "input", "forward", "prerouting"}
+
+
+def hostile(value: Any) -> Any:
+    """The same facts where interfaces, chains and tables have names that a shell would run."""
+    if isinstance(value, str):
+        return f"$({value})" if value in NAMES else value
+    if isinstance(value, Counter):
+        return Counter({hostile(key): count for key, count in value.items()})
+    if isinstance(value, dict):
+        return {hostile(key): hostile(one) for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        kept = {"hooks": value.hooks} if isinstance(value, Rule) else {}
+        return value._make(map(hostile, value))._replace(**kept)
+    return type(value)(map(hostile, value)) if isinstance(value, tuple | frozenset) else value
+
+
+def test_no_fix_runs_what_a_name_says() -> None:
+    """Each name in it is one word of a shell, and quoted where it would be more."""
+    quoted = re.compile(r"(?<!\S)'[^' ]*\$\([^' ]*'")
+    seen, bare = Counter[str](), set[str]()
+    worlds = [one for _, one in CAUSES] + [receiver(**(UNSEEN | more)) for _, more in UNPRIVILEGED]
+    for facts in [*worlds, *HEALTHY.values()]:
+        for one in rules.diagnose(placed(hostile(facts))):
+            seen[one.id] += bool(quoted.search(one.hint))
+            bare |= {one.hint} if "$(" in quoted.sub("", one.hint) else set()
+    assert sorted(bare) == []
+    assert len([ident for ident, number in seen.items() if number]) >= 20, seen
 
 
 CATALOGUE = """

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mcastctl.capture.files import CaptureFileError
 from mcastctl.capture.outfile import create
 from mcastctl.model.frame import ETHERNET, MAX_FRAME
+from mcastctl.model.shell import word
 
 _RECORD = 16
 """sizeof of a record's header in a pcap file; its captured length stands at 8."""
@@ -63,8 +64,8 @@ class Series:
         raise CaptureFileError(
             f"cannot rotate: the capture runs as user '{user}', who may create no files in "
             f"{directory}",
-            hint=f"give it a directory of its own: install -d -o {user} DIR, then -w DIR/FILE; "
-            "or run it by sudo from your own account",
+            hint=f"give it a directory of its own: install -d -o {word(user)} DIR, then "
+            "-w DIR/FILE; or run it by sudo from your own account",
         )
 
     def following(self) -> str:

@@ -13,6 +13,7 @@ from mcastctl.doctor import report
 from mcastctl.doctor.facts import Question
 from mcastctl.model.errors import COULD_NOT_ASK, McastError
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 from mcastctl.net.loop import Loop
 
 _ELSEWHERE = ("network", "sender")
@@ -22,7 +23,7 @@ def words(found: list[Finding], question: Question) -> dict[str, str]:
     """Return `text` and `hint`: the answer, or that nothing is wrong on this host."""
     source = ",".join(f"[{one}]" if ":" in one else one for one in question.sources)
     target = f"{source}@{question.endpoint}" if source else question.endpoint
-    more = f"sudo mcastctl doctor {target} -i {question.iface}"
+    more = f"sudo mcastctl doctor {word(target)} -i {word(question.iface)}"
     answer = next((one for one in found if one.severity == "error"), None)
     if answer is None:
         text = "no fault found on this host: look at the sender and the network"

@@ -13,6 +13,7 @@ from typing import Any
 
 from mcastctl.host import elsewhere, netlink
 from mcastctl.model.forwarding import Bridge, BridgePort, DatabaseEntry, Querier
+from mcastctl.model.shell import word
 
 _RTM_GETLINK, _RTM_GETMDB = 18, 86
 _IFINFO = struct.Struct("=BBHiII")  # struct ifinfomsg
@@ -136,7 +137,7 @@ def _notes(bridge: Bridge) -> tuple[str, ...]:
     if bridge.snooping and not bridge.querier and not bridge.queriers:
         return (
             "no querier is known: groups are flooded, and its database will run empty;"
-            f" ip link set {bridge.iface} type bridge mcast_querier 1",
+            f" ip link set {word(bridge.iface)} type bridge mcast_querier 1",
         )
     return ()
 

@@ -6,6 +6,7 @@ Pure: events and times go in, notices and what is to be done come out.
 from typing import NamedTuple
 
 from mcastctl.model.records import Notice
+from mcastctl.model.shell import word
 
 GONE, LATE, DOWN, NO_CARRIER = "gone", "late", "down", "no-carrier"
 """Why an interface is deaf; '' when it is not."""
@@ -120,7 +121,8 @@ class Hearing:
         return [self._told(now, "to the end")] if self.cause else []
 
     def _lost(self, cause: str, now: Moment) -> Notice:
-        text, hint = (words.get(cause, "").format(self.name) for words in (_PHRASES, _HINTS))
+        text = _PHRASES.get(cause, "").format(self.name)
+        hint = _HINTS.get(cause, "").format(word(self.name))
         if cause == LATE and not self.name:
             text = "waiting for a route or an interface"
         return Notice(now.ts_ns, "warning", cause, text, hint, self._keys())

@@ -9,6 +9,7 @@ import errno
 from typing import NamedTuple
 
 from mcastctl.model import surroundings
+from mcastctl.model.shell import word
 from mcastctl.model.surroundings import WINSOCK, standard
 
 
@@ -127,7 +128,8 @@ def sending(number: int | None, group: str = "GROUP", iface: str = "IFACE") -> C
     found = _SENDING.get(standard(number) or 0)
     if found is None:
         return None
-    table = f"ip -6 route add multicast ff00::/8 dev {iface} table local"
-    route = table if ":" in group else f"ip route add 224.0.0.0/4 dev {iface}"
-    names = {"group": group, "iface": iface, "route": route}
-    return Cause(found.ident, found.title.format(**names), found.hint.format(**names))
+    named = word(iface)
+    table = f"ip -6 route add multicast ff00::/8 dev {named} table local"
+    route = table if ":" in group else f"ip route add 224.0.0.0/4 dev {named}"
+    title = found.title.format(group=group, iface=iface)
+    return Cause(found.ident, title, found.hint.format(group=group, iface=named, route=route))

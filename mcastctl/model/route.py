@@ -6,6 +6,7 @@ from typing import NamedTuple
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.link import Link
 from mcastctl.model.meaning import Meaning, describe
+from mcastctl.model.shell import word
 
 Remark = tuple[str, str, str]
 """A code, the sentence, and what to do about it."""
@@ -110,7 +111,7 @@ def fragile(route: Route, links: Mapping[int, Link]) -> list[Remark]:
     choice = f"name it with -i: {', '.join(candidates) or link.name}"
     found: list[Remark] = []
     if "up" not in link.flags:
-        found.append(("down", f"{link.name} is down", f"ip link set {link.name} up"))
+        found.append(("down", f"{link.name} is down", f"ip link set {word(link.name)} up"))
     elif "carrier" not in link.flags:
         found.append(("no-carrier", f"{link.name} has no carrier", "look at the cable or the peer"))
     if "loopback" in link.flags and not named:
@@ -144,7 +145,7 @@ def _by_default(route: Route) -> bool:
 def _by_chance(route: Route, link: Link, others: list[str]) -> Remark:
     version = family(route.group)
     hint = f"name the interface (-i), or: ip {'-6 ' if version == 6 else ''}route add "
-    hint += f"{'table local multicast ' if version == 6 else ''}{route.group} dev {link.name}"
+    hint += f"{'table local multicast ' if version == 6 else ''}{route.group} dev {word(link.name)}"
     listed = ", ".join(others)
     if link.role in ("vpn", "tunnel"):
         text = f"the default route leads into {link.name} ({link.role}), not to {listed}"
@@ -157,4 +158,4 @@ def _no_address(link: Link, version: int) -> Remark:
     text = f"{link.name} has no usable IPv{version} address: the source is another interface's"
     if version == 6:
         text = f"{link.name} has no usable IPv6 address: nothing can be sent from it"
-    return "no-address", text, f"ip addr add ADDRESS/LEN dev {link.name}"
+    return "no-address", text, f"ip addr add ADDRESS/LEN dev {word(link.name)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mcastctl.model.errors import McastError
+from mcastctl.model.shell import word
 from mcastctl.net.reach import HERE
 
 MAX_FILE = 1 << 20
@@ -81,7 +82,7 @@ def _unreadable(name: str, stderr: bytes) -> HostsError:
     complaint = next((one.strip() for one in lines if one.strip()), "no host in it")
     return HostsError(
         f"ansible-inventory finds no hosts in '{name}': {complaint}",
-        hint=f"try it: ansible-inventory -i {name} --list",
+        hint=f"try it: ansible-inventory -i {word(name)} --list",
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mcastctl.model import address
 from mcastctl.model.address import family, is_multicast
 from mcastctl.model.records import Notice
+from mcastctl.model.shell import setting, word
 from mcastctl.net import nic
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST
 from mcastctl.net.nic import Nic
@@ -36,7 +37,7 @@ def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
     for chosen in dict.fromkeys(one.nic for one in asked if family(one.group) == 6):
         if _without_ipv6(chosen):
             text = f"IPv6 is switched off on {chosen.name}: nothing can arrive there"
-            hint = f"sysctl -w net.ipv6.conf.{chosen.name}.disable_ipv6=0"
+            hint = f"sysctl -w {setting(6, chosen.name, 'disable_ipv6', 0)}"
             yield _warning("no-ipv6", text, hint)
 
 
@@ -66,7 +67,7 @@ def _of_interface(chosen: Nic) -> Iterator[Notice]:
         return
     if not flags & (IFF_MULTICAST | IFF_LOOPBACK):
         text = f"{chosen.name} has no MULTICAST flag: its joins are told to nobody"
-        yield _warning("no-multicast", text, f"ip link set {chosen.name} multicast on")
+        yield _warning("no-multicast", text, f"ip link set {word(chosen.name)} multicast on")
 
 
 def _of_source(one: "Sender", target: "Target", chosen: Nic) -> Iterator[Notice]:

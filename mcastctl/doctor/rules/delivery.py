@@ -9,6 +9,7 @@ from mcastctl.doctor.rules import membership, traffic
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.applications import Application
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 _FEW = 3
 _LITTLE = 0.05
@@ -182,7 +183,7 @@ def _explain(facts: Facts, one: Application, ident: str) -> Finding:
         ),
         "rx.bound_device": (
             f"the socket of {who} is bound to {facts.name(bound.ifindex)}, they come by {name}",
-            f"bind it to {name}, or drop SO_BINDTODEVICE",
+            f"bind it to {word(name)}, or drop SO_BINDTODEVICE",
         ),
         "rx.source_filter": (
             f"the source filter of {who} keeps the sender out",

@@ -13,6 +13,7 @@ from mcastctl.doctor.rules.packetfilter import Packet
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.firewall import Rule
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import setting, word
 
 _MEMBERSHIP = ("ip_rcv_finish", "ip6_mc_input", "ip_mc_validate", "ip_route_input", "ip6_input")
 _STAGES = {"ingress": "host.firewall_ingress", "prerouting": "host.firewall_prerouting"}
@@ -111,7 +112,7 @@ def no_address(facts: Facts, said: str) -> Finding:
         "host.no_ipv4_address",
         f"{name} has no IPv4 address, so the reverse path filter refuses everything",
         [said, f"link {name}: no IPv4 address", f"effective rp_filter = {value}", *counters],
-        f"give {name} an address, or: sysctl net.ipv4.conf.{name}.rp_filter=0 (and all)",
+        f"give {word(name)} an address, or: sysctl {setting(4, name, 'rp_filter', 0)} (and all)",
         "host",
     )
 
@@ -130,9 +131,9 @@ def rp_filter_words(facts: Facts, evidence: list[str]) -> tuple[str, list[str], 
         f"effective rp_filter of {name} (the larger of all and {name}) = {value} ({kind})",
         f"the route back to {source} leads {way}",
     ]
-    hint = f"ip route add {source} dev {name} (undo: ip route del)"
+    hint = f"ip route add {source} dev {word(name)} (undo: ip route del)"
     if value != 2:
-        hint += f", or: sysctl net.ipv4.conf.{name}.rp_filter=2"
+        hint += f", or: sysctl {setting(4, name, 'rp_filter', 2)}"
     title = f"reverse path filter: {source} arrives on {name}, the route back leads {way}"
     return title, evidence, hint
 
@@ -338,7 +339,7 @@ def _ipv6_off(facts: Facts, said: str) -> Finding | None:
         "host.ipv6_disabled",
         f"IPv6 is disabled on {name}",
         [said],
-        f"sysctl net.ipv6.conf.{name}.disable_ipv6=0, then add its addresses again",
+        f"sysctl {setting(6, name, 'disable_ipv6', 0)}, then add its addresses again",
         "host",
     )
 

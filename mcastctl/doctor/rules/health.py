@@ -8,6 +8,7 @@ from mcastctl.doctor.rules import network
 from mcastctl.doctor.rules.verdict import info, warning, what_root_adds
 from mcastctl.model.link import Link
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import setting, word
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -76,7 +77,7 @@ def _interface(facts: Facts, link: Link) -> list[Finding]:
         found.append(warning("host.igmp_version", title, [said], hint, "network"))
     if settings is not None and settings.rp_filter and not link.has_address(4):
         said = f"effective rp_filter = {settings.rp_filter}, no IPv4 address"
-        hint = f"give {name} an address, or: sysctl net.ipv4.conf.{name}.rp_filter=0"
+        hint = f"give {word(name)} an address, or: sysctl {setting(4, name, 'rp_filter', 0)}"
         title = f"{name} takes no IPv4 at all: a reverse path filter without an address"
         found.append(warning("host.no_ipv4_address", title, [said], hint, "host"))
     strict = settings is not None and settings.rp_filter == 1

@@ -30,6 +30,7 @@ from mcastctl.doctor.rules.verdict import (
     what_root_adds,
 )
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import setting, word
 
 _ENOUGH = 3
 """Datagrams of which a rung must have counted more than its neighbour."""
@@ -100,7 +101,8 @@ def _reverse_path(facts: Facts) -> Finding | None:
             *moved(facts, "TcpExt.IPReversePathFilter"),
             f"effective rp_filter of {name} (the larger of all and {name}) = {settings.rp_filter}",
         ],
-        f"ip route add SRC dev {name}, or: sysctl net.ipv4.conf.{name}.rp_filter=2 (undo: =1)",
+        f"ip route add SRC dev {word(name)}, or: "
+        f"sysctl {setting(4, name, 'rp_filter', 2)} (undo: =1)",
         "host",
         INFERRED,
     )
@@ -250,7 +252,7 @@ def _by_another(facts: Facts) -> Finding | None:
             *moved(facts, f"dev.{way}.rx_packets", f"dev.{name}.rx_packets"),
             f"IP took {lost} of them for nobody: their group is not joined on {way}",
         ],
-        f"join it on {way}: name that interface (-i {way}, imr_ifindex)",
+        f"join it on {word(way)}: name that interface (-i {word(way)}, imr_ifindex)",
         "socket",
         INFERRED,
     )
@@ -282,7 +284,7 @@ def _other_port(facts: Facts) -> Finding | None:
         "rx.bound_wrong_port",
         f"datagrams of joined groups arrive, but none for port {question.port}",
         moved(facts, f"{head}IgnoredMulti", f"{head}InDatagrams"),
-        f"which port does the sender use? mcastctl sniff -i {facts.name(question.ifindex)}",
+        f"which port does the sender use? mcastctl sniff -i {word(facts.name(question.ifindex))}",
         "socket",
         INFERRED,
     )

@@ -5,6 +5,7 @@ import errno
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import setting, word
 
 _ENOUGH = 12
 """Frames that must be missing at IP: ARP and the like never come there."""
@@ -23,7 +24,7 @@ def down(facts: Facts) -> Finding | None:
         "if.down",
         f"{link.name} is administratively down",
         said,
-        f"ip link set {link.name} up (routes over it are gone and must be added again)",
+        f"ip link set {word(link.name)} up (routes over it are gone and must be added again)",
         "host",
     )
 
@@ -53,7 +54,7 @@ def ipv6_disabled(facts: Facts) -> Finding | None:
         "tx.ipv6_disabled" if question.role == "sender" else "host.ipv6_disabled",
         f"IPv6 is disabled on {name}",
         [f"net.ipv6.conf.{name}.disable_ipv6 = 1", *moved(facts, "Ip6InDiscards")],
-        f"sysctl net.ipv6.conf.{name}.disable_ipv6=0, then add its addresses again",
+        f"sysctl {setting(6, name, 'disable_ipv6', 0)}, then add its addresses again",
         "host",
     )
 
@@ -77,7 +78,7 @@ def xdp(facts: Facts) -> Finding | None:
         "host.xdp_drop",
         f"an XDP program on {name} drops the group",
         [*evidence, *counters, "none of them reached the capture"],
-        f"ip link set dev {name} xdp off, or let the program pass the group",
+        f"ip link set dev {word(name)} xdp off, or let the program pass the group",
         "host",
         PROVED if dropped else INFERRED,
     )
@@ -99,8 +100,8 @@ def macvlan(facts: Facts) -> Finding | None:
         "net.macvlan_private",
         f"{name} is a macvlan of mode {details.mode}: it does not hear its siblings",
         [f"link {name}: macvlan mode {details.mode}", "nothing of the group arrived"],
-        f"ip link set {name} type macvlan mode bridge (on every sibling); the host itself needs "
-        "a macvlan of its own",
+        f"ip link set {word(name)} type macvlan mode bridge (on every sibling); the host itself "
+        "needs a macvlan of its own",
         "network",
         INFERRED,
     )

@@ -7,6 +7,7 @@ from mcastctl.host.borrowed import Filter
 from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, is_ssm, scope6
 from mcastctl.model.membership import GroupMembership
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import setting, word
 
 ENOUGH = 2
 """Datagrams after a silence that are no coincidence."""
@@ -40,7 +41,7 @@ def _missing_scope(facts: Facts) -> Finding | None:
         "rx.missing_scope",
         f"a link-local group needs a zone: bind to {question.group}%{name}",
         evidence,
-        f"bind and join with the scope id of the interface: {question.group}%{name} "
+        f"bind and join with the scope id of the interface: {word(f'{question.group}%{name}')} "
         "(sin6_scope_id)",
         "socket",
         PROVED if facts.failing else INFERRED,
@@ -116,7 +117,7 @@ def _no_interface(facts: Facts) -> Finding | None:
     waiting = [one for one in on_port(facts) if one.bound.option_bytes == 0]
     if not waiting:
         return None
-    link = facts.name(question.ifindex) if question.ifindex else "IFACE"
+    link = word(facts.name(question.ifindex)) if question.ifindex else "IFACE"
     return error(
         "rx.join_no_interface",
         "a join without an interface fails: no route tells the kernel which one",
@@ -147,7 +148,7 @@ def _other_interface(facts: Facts) -> Finding | None:
         f"{question.group} is joined on {elsewhere}, not on {name}",
         evidence,
         f"name the interface in the join (imr_ifindex), or: ip route add {question.group} "
-        f"dev {name} (undo: ip route del)",
+        f"dev {word(name)} (undo: ip route del)",
         "socket",
     )
 
@@ -166,7 +167,7 @@ def elsewhere(facts: Facts) -> Finding | None:
             f"capture: {arrived[way]} datagrams came in by {way}, none by {name}",
             f"/proc/net/igmp{'6' if facts.question.family == 6 else ''}: not joined on {way}",
         ],
-        f"join it on {way}: name that interface in the join (imr_ifindex)",
+        f"join it on {word(way)}: name that interface in the join (imr_ifindex)",
         "socket",
     )
 
@@ -189,7 +190,7 @@ def _nowhere(facts: Facts) -> Finding:
         "rx.not_joined",
         f"nobody on this host has joined {question.group}",
         evidence,
-        f"join {question.group} on {name}: IP_ADD_MEMBERSHIP, MCAST_JOIN_GROUP",
+        f"join {question.group} on {word(name)}: IP_ADD_MEMBERSHIP, MCAST_JOIN_GROUP",
         "socket",
     )
 
@@ -303,7 +304,7 @@ def older_version(facts: Facts) -> Finding | None:
     evidence += [f"capture: IGMP v{one.version} query from {one.src} on {name}" for one in asked]
     if settings.forced_igmp:
         evidence.append(f"net.ipv4.conf.{name}.force_igmp_version = {settings.forced_igmp}")
-        hint = f"sysctl net.ipv4.conf.{name}.force_igmp_version=0 (look at 'all', too)"
+        hint = f"sysctl {setting(4, name, 'force_igmp_version', 0)} (look at 'all', too)"
     else:
         hint = (
             "make the querier speak IGMPv3 and wait until the older one is forgotten (260 s by "

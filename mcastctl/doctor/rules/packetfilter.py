@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.host.firewall import Rule
+from mcastctl.model.shell import word
 
 
 class Packet(NamedTuple):
@@ -137,11 +138,10 @@ def remedy(rule: Rule | None, accept: str) -> str:
     if rule is None:
         return f"accept {accept} before the rule that drops it: see 'nft list ruleset'"
     if "legacy" in rule.table:
-        return f"insert a rule that accepts {accept} into {rule.chain} with iptables-legacy"
+        return f"insert a rule that accepts {accept} into {word(rule.chain)} with iptables-legacy"
+    place = " ".join(map(word, (rule.family, rule.table, rule.chain)))
     if rule.handle is None:
-        place = f"{rule.family} {rule.table} {rule.chain}"
         return f"nft add rule {place} {accept} accept; undo: nft -a list, nft delete rule HANDLE"
-    place = f"{rule.family} {rule.table} {rule.chain}"
     return (
         f"nft insert rule {place} handle {rule.handle} {accept} accept; "
         f"undo: nft delete rule {place} handle N (nft -a list chain {place})"

@@ -7,6 +7,7 @@ from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refuse
 from mcastctl.model import refusal
 from mcastctl.model.address import keeps_zone
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 _PMTUDISC = (2, 3)  # IP_PMTUDISC_DO, IP_PMTUDISC_PROBE: never fragment
 
@@ -24,8 +25,8 @@ def tentative(facts: Facts) -> Finding | None:
                     "tx.ipv6_tentative",
                     f"{address.address} on {one.name} is {', '.join(sorted(bad))}: not usable",
                     [f"address {address.address}/{address.prefixlen}: {', '.join(address.states)}"],
-                    "wait for duplicate address detection, or remove the duplicate; "
-                    f"'ip -6 addr add ADDRESS/LEN dev {one.name} nodad' skips it",
+                    "wait for duplicate address detection, remove the duplicate, or do without: "
+                    f"ip -6 addr add ADDRESS/LEN dev {word(one.name)} nodad",
                     "host",
                 )
     return None
@@ -56,7 +57,8 @@ def no_zone(facts: Facts) -> Finding | None:
             f"nothing left for {question.endpoint}",
             *([f"{facts.failing} sockets ended without a port"] if facts.failing else []),
         ],
-        f"bind and send with the scope id of the interface: {which}%{name} (sin6_scope_id)",
+        "bind and send with the scope id of the interface: "
+        f"{word(f'{which}%{name}')} (sin6_scope_id)",
         "socket",
         INFERRED,
     )
@@ -72,7 +74,7 @@ def bound_no_route(facts: Facts) -> Finding | None:
     said = [f"ip -6 route get {question.group} oif {name}: {route.reason}"]
     found = refused(errno.ENETUNREACH, facts, [*said, *moved(facts, "Ip6OutNoRoutes")])
     if link_ is not None and "loopback" in link_.flags:
-        local = f"ip -6 route add local {question.group}/128 dev {name} table local"
+        local = f"ip -6 route add local {question.group}/128 dev {word(name)} table local"
         return found._replace(hint=local)
     return found
 

@@ -15,6 +15,7 @@ from mcastctl.doctor.rules.verdict import (
 )
 from mcastctl.model.forwarding import ForwardingEntry
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import setting, word
 
 _FEW = 3
 _FILES = {4: ("ip_mr_cache", "ip_mr_vif"), 6: ("ip6_mr_cache", "ip6_mr_vif")}
@@ -119,8 +120,8 @@ def _wrong_interface(facts: Facts) -> Finding | None:
                     describe_entry(one),
                     f"/proc/net/{_FILES[facts.question.family][0]}: Wrong grew by {wrong}",
                 ],
-                f"the unicast route to {one.source} must point to {where} (RPF): "
-                f"ip route get {one.source}",
+                f"the unicast route to {one.source} must point to "
+                f"{', '.join(map(word, came)) or where} (RPF): ip route get {one.source}",
                 "host",
             )
     return None
@@ -287,7 +288,7 @@ def _unseen_rp_filter(facts: Facts) -> Finding | None:
             ),
         ],
         f"the unicast route to the source must point to where it arrives, or: sysctl "
-        f"net.ipv4.conf.{strict[0]}.rp_filter=2 (undo: =1)",
+        f"{setting(4, strict[0], 'rp_filter', 2)} (undo: =1)",
         "host",
         INFERRED,
     )

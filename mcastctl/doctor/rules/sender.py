@@ -19,6 +19,7 @@ from mcastctl.doctor.wire import Flow
 from mcastctl.host.applications import Application
 from mcastctl.model.address import keeps_zone
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -73,7 +74,8 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
             "tx.route_lo",
             f"{question.group} is routed to {used[0]} and never leaves this host",
             evidence,
-            f"ip route add {question.group} dev {wanted}; remove the route to {used[0]}",
+            f"ip route add {question.group} dev {word(wanted)}; "
+            f"remove the route to {word(used[0])}",
             "host",
         )
     near = any(":" in one.src and keeps_zone(one.src) for one in flows)
@@ -82,15 +84,15 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
             "tx.missing_scope",
             f"{question.group} names no zone: it leaves by {', '.join(used)}, not {wanted}",
             evidence,
-            f"send to {question.group}%{wanted} (sin6_scope_id), or IPV6_MULTICAST_IF",
+            f"send to {word(f'{question.group}%{wanted}')} (sin6_scope_id), or IPV6_MULTICAST_IF",
             "socket",
         )
     return error(
         "tx.wrong_egress",
         f"the datagrams leave by {', '.join(used)}, not by {wanted}",
         evidence,
-        f"IP_MULTICAST_IF = {wanted} in the sender, or: ip route add {question.group} "
-        f"dev {wanted} (undo: ip route del)",
+        f"IP_MULTICAST_IF = {word(wanted)} in the sender, or: "
+        f"ip route add {question.group} dev {word(wanted)} (undo: ip route del)",
         "socket",
     )
 

@@ -15,6 +15,7 @@ from mcastctl.doctor.rules.verdict import (
 from mcastctl.host.firewall import Rule as FilterRule
 from mcastctl.model.forwarding import Bridge, BridgePort
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 _PASSING = ("forwarding", "unknown")
 
@@ -107,8 +108,8 @@ def _state(facts: Facts) -> Finding | None:
                 "net.stp_blocked",
                 f"port {port.iface} of {name} is in state {port.state}: it passes nothing",
                 [f"bridge link: {port.iface} state {port.state}"],
-                f"wait twice the forward delay, set forward_delay 0 on {name}, or "
-                f"bridge link set dev {port.iface} state 3",
+                f"wait twice the forward delay, set forward_delay 0 on {word(name)}, or "
+                f"bridge link set dev {word(port.iface)} state 3",
                 "network",
             )
     return None
@@ -126,7 +127,7 @@ def _isolated(facts: Facts) -> Finding | None:
         "net.port_isolated",
         f"ports {', '.join(isolated)} are isolated: nothing passes between them",
         [f"bridge -d link: {one} isolated on" for one in isolated],
-        f"bridge link set dev {apart[0]} isolated off (undo: isolated on)",
+        f"bridge link set dev {word(apart[0])} isolated off (undo: isolated on)",
         "network",
     )
 
@@ -186,8 +187,8 @@ def _no_flood(facts: Facts) -> Finding | None:
                 "net.switch_flood_off",
                 f"port {port.iface} of {bridge.iface} floods no groups, and {why}",
                 [f"bridge -d link: {port.iface} mcast_flood off", f"{bridge.iface}: {why}"],
-                f"bridge link set dev {port.iface} mcast_flood on, or enable a querier: ip link "
-                f"set {bridge.iface} type bridge mcast_snooping 1 mcast_querier 1",
+                f"bridge link set dev {word(port.iface)} mcast_flood on, or enable a querier: "
+                f"ip link set {word(bridge.iface)} type bridge mcast_snooping 1 mcast_querier 1",
                 "network",
             )
     return None
@@ -224,7 +225,8 @@ def _no_entry(facts: Facts) -> Finding | None:
             "net.no_querier",
             f"no querier asks the members behind {', '.join(waiting)}: they were forgotten",
             [*evidence, f"capture: {len(queries)} kinds of queries seen, none left by that port"],
-            f"ip link set {bridge.iface} type bridge mcast_querier 1 (or enable it on a router)",
+            f"ip link set {word(bridge.iface)} type bridge mcast_querier 1 "
+            "(or enable it on a router)",
             "network",
             INFERRED,
         )
@@ -233,8 +235,8 @@ def _no_entry(facts: Facts) -> Finding | None:
         "net.switch_no_mdb",
         f"{bridge.iface} has no entry for {facts.question.group} at {where}",
         evidence,
-        f"find what eats the report; a static entry: bridge mdb add dev {bridge.iface} "
-        f"port {waiting[0] if waiting else 'PORT'} grp {facts.question.group} permanent",
+        f"find what eats the report; a static entry: bridge mdb add dev {word(bridge.iface)} "
+        f"port {word(waiting[0]) if waiting else 'PORT'} grp {facts.question.group} permanent",
         "network",
         PROVED if lost else INFERRED,
     )

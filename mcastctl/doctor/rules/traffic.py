@@ -4,6 +4,7 @@ from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
 from mcastctl.host.trafficcontrol import Filter
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 _SHARE, _ENOUGH = 0.5, 3
 """Of the datagrams on the wire, how many a filter must have seen to be theirs."""
@@ -52,7 +53,7 @@ def culprits(facts: Facts, direction: str) -> list[str]:
 
 def remedy(facts: Facts, direction: str) -> str:
     """Return how to look at, and remove, what sits at tc."""
-    name = facts.name(facts.question.ifindex)
+    name = word(facts.name(facts.question.ifindex))
     filters = suspects(facts, direction)
     show = f"tc filter show dev {name} {direction}; 'bpftool net' lists tcx programs, tc does not"
     if not filters:
