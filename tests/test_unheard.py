@@ -8,7 +8,7 @@ import sys
 import pytest
 from mishaps import Cable
 from streams import Stream
-from test_deaf import cable, notices, start
+from test_deaf import cable, ended, notices, start
 from world import World
 
 GROUP = "239.1.1.1:5004"
@@ -84,3 +84,60 @@ def test_no_interface_makes_up_for_what_another_loses(world: World) -> None:
     told = ("iface", "packets", "lost", "duplicates", "first_seq", "last_seq")
     streams = sorted([one[name] for name in told] for one in summary["streams"])
     assert streams == [["b1", 100, 0, 0, 0, 99], ["z9", 50, 49, 0, 0, 98]]
+
+
+def test_what_is_up_and_deaf_says_why(world: World) -> None:
+    """A port of a bridge, an MTU too small for IPv6, IPv6 switched off; and all is well after."""
+    wire = cable(world)
+    both = ("-i", "b0", "-q")
+    programs = [
+        start(wire.b, "listen", GROUP, "[ff15::77]:5004", *both, joined=2),
+        start(wire.b, "echo", GROUP, "[ff15::77]:5004", *both, joined=2),
+    ]
+    wire.b.ip("link add br9 type bridge", "link set br9 up")
+    faults = [
+        ("enslaved", "ip link set b0 master br9", "ip link set b0 nomaster"),
+        ("small-mtu", "ip link set b0 mtu 1000", "ip link set b0 mtu 1500"),
+        ("no-ipv6", f"echo 1 > {SWITCH}", f"echo 0 > {SWITCH}"),
+    ]
+    for turn, (code, fault, relief) in enumerate(faults, start=1):
+        wire.b.sh(fault)
+        for one in programs:
+            one.wait_stdout(f'"code":"{code}"')
+        wire.b.sh(relief)
+        for one in programs:
+            one.wait_stdout('"code":"deaf"', count=turn)
+    listener, responder = programs
+    wire.b.ip("link set b0 mtu 1000", "link set b0 down")
+    for one in programs:
+        one.wait_stdout('"code":"down"')
+    wire.b.ip("link set b0 mtu 1500", "link set b0 up", *wire.address(wire.b))
+    for one in programs:
+        one.wait_stdout('"code":"deaf"', count=4)
+    for group in (GROUP, "[ff15::77]:5004"):
+        pinged = wire.a.mcastctl("ping", group, "-i", "a0", "-c", "1", "-q")
+        assert pinged.returncode == 0, group
+    stream = ended(listener)
+    ended(responder)
+    assert {one["dst"] for one in stream.summary["streams"]} == {"239.1.1.1", "ff15::77"}
+    assert [one["causes"] for one in notices(stream, "deaf")][:3] == [[one[0]] for one in faults]
+    (told,) = notices(stream, "enslaved")
+    assert (told["text"], told["hint"]) == (
+        "b0 is a port of br9: what arrives goes there",
+        "listen on br9",
+    )
+    joined = [one["group"] for one in stream.all("joined")]
+    assert (joined.count("239.1.1.1"), joined.count("ff15::77")) == (1, 3)
+
+
+SWITCH = "/proc/sys/net/ipv6/conf/b0/disable_ipv6"
+
+
+def test_what_is_deaf_from_the_beginning_says_why(world: World) -> None:
+    wire = cable(world)
+    wire.b.sh(f"echo 1 > {SWITCH}")
+    args = ("listen", "[ff15::77]:5004", "-i", "b0", "-T", "100ms", "-j")
+    off = Stream.of(wire.b.mcastctl(*args))
+    wire.b.ip("link add br9 type bridge", "link set b0 master br9")
+    port = Stream.of(wire.b.mcastctl(*args))
+    assert [notices(one, "deaf")[0]["causes"] for one in (off, port)] == [["no-ipv6"], ["enslaved"]]

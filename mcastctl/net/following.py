@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mcastctl.model.address import family
 from mcastctl.model.errors import SocketError
 from mcastctl.model.hearing import (
+    ENSLAVED,
     GONE,
     LATE,
+    MIN_MTU,
     NO_CARRIER,
+    NO_IPV6,
     AddressNews,
     Deafness,
     Hearing,
@@ -32,6 +36,7 @@ from mcastctl.net.receiver import Receiver, Subscription, open_all
 
 _DRAIN_NS = 200_000_000
 """How long what a lost socket still holds is read; normally nothing more comes into it."""
+_IPV6_SIZE = 16
 _PATIENCE = 10
 """Looking for interfaces takes at most one part in so many of the time."""
 Told = Membership | Notice
@@ -55,6 +60,21 @@ class _Place:
         self.receiver: Receiver | None = None
         self.ends_ns: int | None = None
         self.said = ""
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return family(self.subscription.group)
+
+    @property
+    def held(self) -> bool:
+        """Whether its interface is none for its family: joining there is an error."""
+        return 0 < self.hearing.mtu < MIN_MTU[self.version]
+
+    @property
+    def lacking(self) -> bool:
+        """Whether it has no receiver, or not for long, and can have one."""
+        return (self.receiver is None or self.ends_ns is not None) and not self.held
 
     @property
     def away(self) -> bool:
@@ -148,7 +168,10 @@ class Following:
     def _next_ns(self) -> float | None:
         if any(place.ends_ns is not None for place in self._places):
             return 0
-        waits = any(place.receiver is None or place.away for place in self._places)
+        waits = any(
+            place.receiver is None or place.away or place.hearing.cause == NO_IPV6
+            for place in self._places
+        )
         told = self._watch is not None and self._watch.told
         return self._look_ns if waits or not told else None
 
@@ -178,9 +201,19 @@ class Following:
                 yield from self._lose(hearing, now)
             elif isinstance(news, AddressNews):
                 yield from _address(news, places, now)
+                yield from self._readdressed(news, hearing, places, now)
             else:
                 yield from self._changed(news, hearing, places, now)
         self._look = self._look or not isinstance(news, LinkGone)
+
+    def _readdressed(
+        self, news: AddressNews, hearing: Hearing, places: list[_Place], now: Moment
+    ) -> Iterator[Told]:
+        """Look again: that IPv6 is switched off is told by nothing but its addresses."""
+        if len(news.packed) == _IPV6_SIZE and any(place.version == 6 for place in places):
+            state = linkwatch.state(Nic(hearing.name, hearing.ifindex))
+            if state is not None:
+                yield from self._changed(state, hearing, places, now)
 
     def _changed(
         self, news: LinkState, hearing: Hearing, places: list[_Place], now: Moment
@@ -194,23 +227,38 @@ class Following:
                 place.subscription = place.subscription._replace(nic=Nic(news.name, news.ifindex))
                 if place.receiver is not None:
                     place.receiver.rename(hearing.name)
-        if any(place.receiver is None or place.ends_ns is not None for place in places):
+        hearing.mtu = news.mtu
+        for place in places:
+            if place.held:  # the kernel has forgotten its membership, also if the MTU grows again
+                self._dismiss(place)
+        if any(place.lacking for place in places):
             return  # not all of it is joined again; it is judged when it is
-        if hearing.cause == NO_CARRIER and not news.cause:
-            self._refresh(places)
-        yield from self._note(hearing, news.cause, now)
+        before = hearing.cause
+        yield from self._assess(news, hearing, now)
+        if not hearing.cause and before in (NO_CARRIER, ENSLAVED):
+            self._refresh([one for one in places if one.version == 4 or before == ENSLAVED])
+
+    def _assess(self, state: LinkState, hearing: Hearing, now: Moment) -> Iterator[Told]:
+        """Say what an interface on which all is joined that can be is deaf to."""
+        versions = {place.version for place in self._places if place.hearing is hearing}
+        without_ipv6 = 6 in versions and nic.without_ipv6(Nic(state.name, state.ifindex))
+        cause = state.cause_for(versions, without_ipv6=without_ipv6)
+        yield from self._note(hearing, cause, now, nic.name_of(state.master))
 
     def _refresh(self, places: list[_Place]) -> None:
-        """Report IPv4 memberships again: the kernel does not when a carrier comes back."""
+        """Report memberships again: for IPv4 the kernel does not when a carrier comes back.
+
+        Nor has a port of a bridge heard any query.
+        """
         for place in places:
-            if place.receiver is not None and place.receiver.version == 4:
+            if place.receiver is not None:
                 try:
                     place.receiver.refresh()
                 except SocketError:
                     self._dismiss(place)
 
     def _lose(self, hearing: Hearing, now: Moment) -> Iterator[Told]:
-        hearing.ifindex = 0
+        hearing.ifindex = hearing.mtu = 0
         for place in self._places:
             if place.hearing is hearing:
                 self._dismiss(place)
@@ -230,6 +278,7 @@ class Following:
             state = linkwatch.state(Nic(hearing.name, hearing.ifindex)) if hearing.ifindex else None
             if hearing.ifindex and state is None:
                 yield from self._lose(hearing, now)
+            hearing.mtu = 0
         for place in self._places:
             self._dismiss(place)
 
@@ -254,7 +303,7 @@ class Following:
     def _return(self, now: Moment) -> Iterator[Told]:
         """Open what waits and can be opened."""
         known: dict[tuple[str, str], Nic | None] = {}
-        opened = set()
+        opened = {one for one in self._hearings() if one.cause == NO_IPV6}
         taken = {one.subscription[:3] for one in self.receivers}
         for place in list(self._places):
             if place.ends_ns is not None or (place.receiver is not None and not place.away):
@@ -265,6 +314,8 @@ class Following:
                 known[key] = place.found()
             found = known[key]
             if found is None or not found.ifindex:
+                continue
+            if place.held and found.ifindex == hearing.ifindex:
                 continue
             wanted = subscription._replace(nic=found)
             if place.receiver is not None:
@@ -285,7 +336,12 @@ class Following:
             receiver = self._open(subscription)
         except SocketError as error:
             self._look_ns = now.mono_ns + LOOK_S * 1e9
-            if error.message != place.said and linkwatch.state(found) is not None:
+            state = linkwatch.state(found)
+            if state is not None and 0 < state.mtu < MIN_MTU[place.version]:
+                yield from self._adopt(place, found, now)
+                place.subscription = subscription
+                place.hearing.mtu = state.mtu
+            elif error.message != place.said and state is not None:
                 place.said = error.message
                 yield Notice(now.ts_ns, "warning", "not-joined", error.message, error.hint)
             return
@@ -323,13 +379,15 @@ class Following:
         """Say of interfaces on which something was opened how they are, once everything is."""
         for hearing in self._hearings():
             places = [place for place in self._places if place.hearing is hearing]
-            if hearing in opened and all(place.receiver is not None for place in places):
+            if hearing in opened and not any(place.lacking for place in places):
                 state = linkwatch.state(Nic(hearing.name, hearing.ifindex))
-                cause = GONE if state is None else state.cause
-                yield from self._note(hearing, cause, moment())
+                if state is None:
+                    yield from self._note(hearing, GONE, moment())
+                else:
+                    yield from self._assess(state, hearing, moment())
 
-    def _note(self, hearing: Hearing, cause: str, now: Moment) -> Iterator[Told]:
-        yield from hearing.note(cause, now)
+    def _note(self, hearing: Hearing, cause: str, now: Moment, master: str = "") -> Iterator[Told]:
+        yield from hearing.note(cause, now, master)
         deaf = [one for one in self._hearings() if one.cause]
         self._deafness.note(bool(deaf), now)
         self._missing.note(any(not one.waits for one in deaf), now)

@@ -26,18 +26,14 @@ _UDP, _HEADER, _FRAGMENT6 = 8, {4: 20, 6: 40}, 8
 def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
     """Yield a warning for each group or interface by which little or nothing can come.
 
-    That an interface is down or away is told when it is so, not only now (`following`).
+    That an interface is down, away or without IPv6 is told when it is so, not only now
+    (`following`).
     """
     asked = list(wanted)
     for one in asked:
         yield from _of_group(one.group, with_sources=one.mode == "include")
     for chosen in dict.fromkeys(one.nic for one in asked):
         yield from _of_interface(chosen)
-    for chosen in dict.fromkeys(one.nic for one in asked if family(one.group) == 6):
-        if _without_ipv6(chosen):
-            text = f"IPv6 is switched off on {chosen.name}: nothing can arrive there"
-            hint = f"sysctl -w net.ipv6.conf.{chosen.name}.disable_ipv6=0"
-            yield _warning("no-ipv6", text, hint)
 
 
 def sending(pairs: "Iterable[tuple[Sender, Target]]", size: int | None) -> Iterator[Notice]:
@@ -87,14 +83,6 @@ def _of_size(target: "Target", chosen: Nic, size: int | None) -> Iterator[Notice
     text = f"{size} bytes exceed the MTU {mtu} of {chosen.name}: {number} fragments each"
     whole = mtu - _HEADER[version] - _UDP
     yield _warning("fragments", text, f"one lost loses all of them; up to -s {whole} goes whole")
-
-
-def _without_ipv6(chosen: Nic) -> bool:
-    try:
-        with open(f"/proc/sys/net/ipv6/conf/{chosen.name}/disable_ipv6") as file:  # noqa: PTH123
-            return file.read().strip() == "1"  # (pathlib: 3 ms)
-    except OSError:
-        return False
 
 
 def _warning(code: str, text: str, hint: str) -> Notice:
