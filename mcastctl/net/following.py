@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mcastctl.model.address import family
 from mcastctl.model.errors import SocketError
 from mcastctl.model.hearing import (
     ENSLAVED,
@@ -28,10 +27,11 @@ from mcastctl.model.hearing import (
     Unheard,
 )
 from mcastctl.model.records import Membership, Notice
-from mcastctl.net import linkwatch, nic
+from mcastctl.net import linkwatch, nic, remarks, sockopts
 from mcastctl.net.linkwatch import LOOK_S, LinkWatch, moment
 from mcastctl.net.loop import Loop
 from mcastctl.net.nic import Nic
+from mcastctl.net.place import Place
 from mcastctl.net.receiver import Receiver, Subscription, open_all
 
 _DRAIN_NS = 200_000_000
@@ -40,53 +40,6 @@ _IPV6_SIZE = 16
 _PATIENCE = 10
 """Looking for interfaces takes at most one part in so many of the time."""
 Told = Membership | Notice
-
-
-class _Place:
-    """One subscription through time; `receiver` is None while it has no interface.
-
-    `number` is its own for ever, and that of what is heard there; `home` is the interface it was on
-    before a route led it elsewhere; `ends_ns` when a receiver
-    that is to be closed is, even if there is still something in it.
-    """
-
-    __slots__ = ("ends_ns", "hearing", "home", "number", "receiver", "said", "subscription")
-
-    def __init__(self, number: int, subscription: Subscription, hearing: Hearing) -> None:
-        self.number = number
-        self.subscription = subscription
-        self.hearing = hearing
-        self.home = subscription.nic.name
-        self.receiver: Receiver | None = None
-        self.ends_ns: int | None = None
-        self.said = ""
-
-    @property
-    def version(self) -> int:
-        """4 or 6."""
-        return family(self.subscription.group)
-
-    @property
-    def held(self) -> bool:
-        """Whether its interface is none for its family: joining there is an error."""
-        return 0 < self.hearing.mtu < MIN_MTU[self.version]
-
-    @property
-    def lacking(self) -> bool:
-        """Whether it has no receiver, or not for long, and can have one."""
-        return (self.receiver is None or self.ends_ns is not None) and not self.held
-
-    @property
-    def away(self) -> bool:
-        """Whether a route has led it to another interface than its own."""
-        return not self.subscription.asked and self.home not in ("", self.subscription.nic.name)
-
-    def found(self) -> Nic | None:
-        """Return the interface it is to be on now, None when there is none."""
-        group, asked = self.subscription.group, self.subscription.asked
-        if asked:
-            return nic.find_again(asked, self.hearing.name)
-        return nic.routed_again(group, self.home)
 
 
 class Following:
@@ -108,9 +61,10 @@ class Following:
         self._readers = readers
         self._renamed = renamed
         hearings = {one.nic: Hearing(*one.nic) for one in wanted}
-        self._places = [_Place(n, one, hearings[one.nic]) for n, one in enumerate(wanted)]
+        self._places = [Place(n, one, hearings[one.nic]) for n, one in enumerate(wanted)]
         self._numbers: dict[int, int] = {}
         self._deafness, self._missing = Deafness(), Deafness()
+        self._remarked: set[Nic] = set()
         self._drops = self._skipped = 0
         self._look = False
         self._look_ns = 0.0
@@ -125,9 +79,9 @@ class Following:
         if self._watch.told:
             loop.watch(self._watch.fileno())
         there = [place for place in self._places if place.subscription.nic.ifindex]
-        for place, one in zip(
-            there, open_all([place.subscription for place in there], self._open), strict=True
-        ):
+        later = len(self._places) - len(there)
+        opened = open_all([place.subscription for place in there], self._open, later=later)
+        for place, one in zip(there, opened, strict=True):
             self._start(place, one)
         for place in there:
             yield from self._memberships(place, "joined")
@@ -142,6 +96,10 @@ class Following:
     def receivers(self) -> list[Receiver]:
         """Those that are open now."""
         return [place.receiver for place in self._places if place.receiver is not None]
+
+    def audible(self) -> Subscription | None:
+        """Return the first subscription of which something could be heard now, None for none."""
+        return next((one.subscription for one in self._places if not one.deaf), None)
 
     def place_of(self, receiver: Receiver) -> int:
         """Return the number of the place that one of them is for, which outlives it."""
@@ -207,7 +165,7 @@ class Following:
         self._look = self._look or not isinstance(news, LinkGone)
 
     def _readdressed(
-        self, news: AddressNews, hearing: Hearing, places: list[_Place], now: Moment
+        self, news: AddressNews, hearing: Hearing, places: list[Place], now: Moment
     ) -> Iterator[Told]:
         """Look again: that IPv6 is switched off is told by nothing but its addresses."""
         if len(news.packed) == _IPV6_SIZE and any(place.version == 6 for place in places):
@@ -216,7 +174,7 @@ class Following:
                 yield from self._changed(state, hearing, places, now)
 
     def _changed(
-        self, news: LinkState, hearing: Hearing, places: list[_Place], now: Moment
+        self, news: LinkState, hearing: Hearing, places: list[Place], now: Moment
     ) -> Iterator[Told]:
         before = hearing.name
         yield from hearing.renamed(news.name, now)
@@ -239,13 +197,17 @@ class Following:
             self._refresh([one for one in places if one.version == 4 or before == ENSLAVED])
 
     def _assess(self, state: LinkState, hearing: Hearing, now: Moment) -> Iterator[Told]:
-        """Say what an interface on which all is joined that can be is deaf to."""
+        """Say what an interface on which all is joined that can be is deaf to, or cannot do."""
+        chosen = Nic(state.name, state.ifindex)
+        for remark in remarks.of_interface(chosen) if chosen not in self._remarked else ():
+            self._remarked.add(chosen)
+            yield remark
         versions = {place.version for place in self._places if place.hearing is hearing}
-        without_ipv6 = 6 in versions and nic.without_ipv6(Nic(state.name, state.ifindex))
+        without_ipv6 = 6 in versions and nic.without_ipv6(chosen)
         cause = state.cause_for(versions, without_ipv6=without_ipv6)
         yield from self._note(hearing, cause, now, nic.name_of(state.master))
 
-    def _refresh(self, places: list[_Place]) -> None:
+    def _refresh(self, places: list[Place]) -> None:
         """Report memberships again: for IPv4 the kernel does not when a carrier comes back.
 
         Nor has a port of a bridge heard any query.
@@ -264,7 +226,7 @@ class Following:
                 self._dismiss(place)
         yield from self._note(hearing, GONE, now)
 
-    def _dismiss(self, place: _Place) -> None:
+    def _dismiss(self, place: Place) -> None:
         """Let a receiver be closed once what it holds is read."""
         self._look = True
         if place.receiver is not None and place.ends_ns is None:
@@ -304,6 +266,7 @@ class Following:
         """Open what waits and can be opened."""
         known: dict[tuple[str, str], Nic | None] = {}
         opened = {one for one in self._hearings() if one.cause == NO_IPV6}
+        missed: Place | None = None
         taken = {one.subscription[:3] for one in self.receivers}
         for place in list(self._places):
             if place.ends_ns is not None or (place.receiver is not None and not place.away):
@@ -314,6 +277,7 @@ class Following:
                 known[key] = place.found()
             found = known[key]
             if found is None or not found.ifindex:
+                missed = missed or place
                 continue
             if place.held and found.ifindex == hearing.ifindex:
                 continue
@@ -328,9 +292,25 @@ class Following:
                 taken.add(wanted[:3])
                 yield from self._reopen(place, wanted, now)
                 opened.add(place.hearing)
+        if missed:
+            yield from self._cannot_look(missed, now)
         yield from self._judge(opened)
 
-    def _reopen(self, place: _Place, subscription: Subscription, now: Moment) -> Iterator[Told]:
+    def _cannot_look(self, place: Place, now: Moment) -> Iterator[Told]:
+        """Say so if no interface would be found for want of a descriptor to ask with."""
+        try:
+            sockopts.open_udp(place.version).close()
+        except SocketError as error:
+            yield from self._refused(place, error, now)
+        else:
+            place.said = ""
+
+    def _refused(self, place: Place, error: SocketError, now: Moment) -> Iterator[Told]:
+        if error.message != place.said:
+            place.said = error.message
+            yield Notice(now.ts_ns, "warning", "not-joined", error.message, error.hint)
+
+    def _reopen(self, place: Place, subscription: Subscription, now: Moment) -> Iterator[Told]:
         found = subscription.nic
         try:
             receiver = self._open(subscription)
@@ -341,9 +321,8 @@ class Following:
                 yield from self._adopt(place, found, now)
                 place.subscription = subscription
                 place.hearing.mtu = state.mtu
-            elif error.message != place.said and state is not None:
-                place.said = error.message
-                yield Notice(now.ts_ns, "warning", "not-joined", error.message, error.hint)
+            elif state is not None:
+                yield from self._refused(place, error, now)
             return
         place.said = ""
         yield from self._adopt(place, found, now)
@@ -352,7 +331,7 @@ class Following:
         self._start(place, receiver)
         yield from self._memberships(place, "joined")
 
-    def _adopt(self, place: _Place, found: Nic, now: Moment) -> Iterator[Told]:
+    def _adopt(self, place: Place, found: Nic, now: Moment) -> Iterator[Told]:
         """Let the place be heard on this interface, together with others that are."""
         hearing = place.hearing
         if hearing.ifindex == found.ifindex:
@@ -380,7 +359,8 @@ class Following:
         for hearing in self._hearings():
             places = [place for place in self._places if place.hearing is hearing]
             if hearing in opened and not any(place.lacking for place in places):
-                state = linkwatch.state(Nic(hearing.name, hearing.ifindex))
+                chosen = Nic(hearing.name, hearing.ifindex)
+                state = linkwatch.state(chosen)
                 if state is None:
                     yield from self._note(hearing, GONE, moment())
                 else:
@@ -395,14 +375,14 @@ class Following:
     def _hearings(self) -> list[Hearing]:
         return list(dict.fromkeys(place.hearing for place in self._places))
 
-    def _start(self, place: _Place, receiver: Receiver) -> None:
+    def _start(self, place: Place, receiver: Receiver) -> None:
         place.receiver = receiver
         self._readers[receiver.fileno()] = receiver
         self._numbers[receiver.fileno()] = place.number
         if self._loop is not None:
             self._loop.watch(receiver.fileno())
 
-    def _stop(self, place: _Place) -> None:
+    def _stop(self, place: Place) -> None:
         one, place.receiver, place.ends_ns = place.receiver, None, None
         if one is None:
             return
@@ -413,7 +393,7 @@ class Following:
             self._loop.unwatch(one.fileno())
         one.close()
 
-    def _memberships(self, place: _Place, event: str) -> list[Membership]:
+    def _memberships(self, place: Place, event: str) -> list[Membership]:
         return place.receiver.memberships(event) if place.receiver is not None else []
 
     def end(self) -> Iterator[Told]:
@@ -432,7 +412,7 @@ class Following:
             one.close()
 
 
-def _address(news: AddressNews, places: list[_Place], now: Moment) -> Iterator[Notice]:
+def _address(news: AddressNews, places: list[Place], now: Moment) -> Iterator[Notice]:
     """Say that the address is gone by which an interface was chosen: it is listened on still."""
     asked = {place.subscription.asked for place in places}
     for text in () if news.added else sorted(asked):

@@ -136,7 +136,10 @@ def _ask(nic: Nic, question: int) -> bytes | None:
         return None
     import fcntl
 
-    sock = sockopts.open_udp(4)
+    try:
+        sock = sockopts.open_udp(4)
+    except SocketError:  # no descriptor to spare
+        return None
     try:
         request = struct.pack("16s24x", os.fsencode(nic.name)[:15])
         return fcntl.ioctl(sock.fileno(), question, request)

@@ -24,16 +24,12 @@ _UDP, _HEADER, _FRAGMENT6 = 8, {4: 20, 6: 40}, 8
 
 
 def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
-    """Yield a warning for each group or interface by which little or nothing can come.
+    """Yield a warning for each group by which little or nothing can come.
 
-    That an interface is down, away or without IPv6 is told when it is so, not only now
-    (`following`).
+    What is wrong with an interface is told when it is so, not only now (`following`).
     """
-    asked = list(wanted)
-    for one in asked:
+    for one in wanted:
         yield from _of_group(one.group, with_sources=one.mode == "include")
-    for chosen in dict.fromkeys(one.nic for one in asked):
-        yield from _of_interface(chosen)
 
 
 def sending(pairs: "Iterable[tuple[Sender, Target]]", size: int | None) -> Iterator[Notice]:
@@ -56,7 +52,8 @@ def _of_group(group: str, *, with_sources: bool) -> Iterator[Notice]:
         yield _warning(*remark)
 
 
-def _of_interface(chosen: Nic) -> Iterator[Notice]:
+def of_interface(chosen: Nic) -> Iterator[Notice]:
+    """Yield a warning for what an interface cannot do although sockets may join on it."""
     flags = nic.flags(chosen)
     if flags is None:
         return
