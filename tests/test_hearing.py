@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcastctl.model import linknews
 from mcastctl.model.hearing import (
     DOWN,
+    ENSLAVED,
     GONE,
     LATE,
     NO_CARRIER,
+    NO_IPV6,
+    SMALL_MTU,
     AddressNews,
     Deafness,
     Hearing,
@@ -20,16 +24,20 @@ from mcastctl.model.hearing import (
     LinkState,
     Moment,
 )
+from mcastctl.model.netlink import attribute
 
 UP, LOWER_UP, BRIDGE = 0x1, 0x10000, 7
 
 
-def link(kind: int, index: int, flags: int, name: str = "", family: int = 0) -> bytes:
+def link(
+    kind: int, index: int, flags: int, name: str = "", family: int = 0, *, more: bytes = b""
+) -> bytes:
     """An RTM_NEWLINK or RTM_DELLINK message."""
     body = struct.pack("=BxHiII", family, 1, index, flags, 0)
     if name:
         raw = name.encode(errors="surrogateescape") + b"\0"
         body += struct.pack("=HH", 4 + len(raw), 3) + raw + bytes(-len(raw) % 4)
+    body += more
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
 
@@ -64,6 +72,41 @@ def test_news_are_read() -> None:
         AddressNews(5, bytes([10, 0, 0, 1]), True),  # the local one, of a link with a peer
         AddressNews(5, bytes(15) + b"\1", False),
     ]
+
+
+def port(kind: str, mtu: int = 1500) -> bytes:
+    """Attributes of a port of interface 9."""
+    info = attribute(1, b"veth\0") + attribute(4, kind.encode() + b"\0")
+    numbers = (struct.pack("=I", one) for one in (mtu, 9))
+    return b"".join(map(attribute, (4, 10), numbers)) + attribute(18 | 0x8000, info)
+
+
+@pytest.mark.parametrize(
+    ("more", "versions", "without_ipv6", "cause"),
+    [
+        (b"", {4, 6}, False, ""),
+        (port("bridge"), {4}, False, ENSLAVED),
+        (port("bond"), {6}, False, ENSLAVED),
+        (port("openvswitch"), {6}, True, ENSLAVED),
+        (port("vrf"), {4, 6}, False, ""),
+        (port("vrf", 1279), {4}, False, ""),
+        (port("vrf", 1279), {4, 6}, False, SMALL_MTU),
+        (port("vrf", 1280), {6}, False, ""),
+        (port("vrf", 67), {4}, False, SMALL_MTU),
+        (b"", {4}, True, ""),
+        (b"", {4, 6}, True, NO_IPV6),
+    ],
+)
+def test_what_is_up_may_be_deaf(
+    more: bytes, versions: set[int], without_ipv6: bool, cause: str
+) -> None:
+    (state,) = linknews.news(link(16, 5, UP | LOWER_UP, "eth0", more=more))
+    assert isinstance(state, LinkState)
+    assert state.cause == ""
+    assert state.cause_for(versions, without_ipv6=without_ipv6) == cause
+    (down,) = linknews.news(link(16, 5, 0, "eth0", more=more))
+    assert isinstance(down, LinkState)
+    assert down.cause_for(versions, without_ipv6=without_ipv6) == DOWN
 
 
 @given(st.binary(max_size=200))

@@ -86,7 +86,7 @@ def command(**given: Any) -> int:
         wanted,
         given["rcvbuf"],
         children,
-        advice=_advice(given, wanted),
+        advice=_advice(given),
         shown=shown or written is not None or given["message"],
     )
     limits = Limits(
@@ -130,13 +130,11 @@ def _children(command: str | None, name: str) -> "Children | None":
     return Children(argv, stdout=1 if name == "text" else 2)
 
 
-def _advice(given: dict[str, Any], wanted: list[receiver.Subscription]) -> "Advice | None":
+def _advice(given: dict[str, Any]) -> "Advice | None":
     """Return who tells why nothing is heard, None where nobody asks, or no kernel answers."""
     unwanted = given["quiet"] or given["no_hints"] or given["expect_none"]
     if unwanted or sys.platform != "linux" or not sys.executable:
         return None
-    if not wanted[0].nic.ifindex:  # that it is not there yet is why
-        return None
     from mcastctl.net.advice import Advice
 
-    return Advice(wanted[0])
+    return Advice()

@@ -23,6 +23,8 @@ WATCH_S = 1.0
 PATIENCE_S = 30.0
 """Seconds after which a child is given up."""
 _LARGEST = 1 << 16
+_NO_ROOM = (OSError, ImportError)
+"""What comes of it when there is no descriptor or no process to spare."""
 
 
 class _Child(NamedTuple):
@@ -34,16 +36,30 @@ class _Child(NamedTuple):
 class Advice:
     """One verdict at most: `poll` it in the loop, `stop` it when there is no more need of it."""
 
-    def __init__(self, about: Subscription) -> None:
-        self._about = about
+    def __init__(self) -> None:
+        self._about: Subscription | None = None
+        self._ends_ns: float | None = None
         self._child: _Child | None = None
         self._due_ns: float | None = None
         self._told = b""
+        self._over = False
 
     def attach(self, ends_ns: float | None) -> None:
-        """Begin to wait; a run that ends before it could be told is left alone."""
+        """Be ready for what is to be asked `about`; the run ends then, None for never."""
+        self._ends_ns = ends_ns
+
+    def about(self, subscription: Subscription | None) -> None:
+        """Ask about this one, once it has been silent long enough; with None there is no question.
+
+        A run that ends before it could be told is left alone.
+        """
+        if subscription == self._about or self._over:
+            return
+        self.stop()
+        self._about, self._told = subscription, b""
         now_ns = time.monotonic_ns()
-        if ends_ns is None or ends_ns > now_ns + SILENCE_S * 1e9:
+        ends_ns = self._ends_ns
+        if subscription and (ends_ns is None or ends_ns > now_ns + SILENCE_S * 1e9):
             self._due_ns = now_ns + (SILENCE_S - WATCH_S) * 1e9
 
     def next_ns(self) -> float | None:
@@ -54,29 +70,33 @@ class Advice:
         """Start the child when it is time, and return what it said when it has."""
         due = self._due_ns is not None and time.monotonic_ns() >= self._due_ns
         if self._child is None:
-            self._due_ns = self._begin(loop) if due else self._due_ns
+            self._due_ns = self._begin(loop, self._about) if due and self._about else self._due_ns
         elif due:
             self.stop()
         elif self._read(self._child.reader):
             self.stop()
+            self._over = True
             return self._notices()
         return []
 
-    def _begin(self, loop: Loop) -> float | None:
+    def _begin(self, loop: Loop, about: Subscription) -> float | None:
         """Start the child; return until when it may run."""
-        import subprocess  # costs what most listeners never need
+        try:
+            import subprocess  # costs what most listeners never need
 
-        reader, writer = os.pipe()
+            reader, writer = os.pipe()
+        except _NO_ROOM:  # the listener goes on without
+            return None
         try:
             process = subprocess.Popen(
-                [*ourselves.ARGV, "mcastctl.doctor.aside", self._question()],
+                [*ourselves.ARGV, "mcastctl.doctor.aside", self._question(about)],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=subprocess.DEVNULL,
                 env=ourselves.environment(),
                 cwd="/",
             )
-        except OSError:  # no room for another process: the listener goes on without
+        except _NO_ROOM:
             os.close(reader)
             return None
         finally:
@@ -86,10 +106,10 @@ class Advice:
         self._child = _Child(process, reader, loop)
         return time.monotonic_ns() + PATIENCE_S * 1e9
 
-    def _question(self) -> str:
+    def _question(self, about: Subscription) -> str:
         import json
 
-        group, port, (name, index), sources, exclude, _ = self._about
+        group, port, (name, index), sources, exclude, _ = about
         return json.dumps(
             {
                 "group": group,
@@ -122,7 +142,7 @@ class Advice:
             return []  # the kernel told it nothing, or it was ended
 
     def stop(self) -> None:
-        """End the child if it runs, and never start one again."""
+        """End the child if it runs, and ask no more about what it was asked."""
         self._due_ns = None
         child, self._child = self._child, None
         if child is not None:

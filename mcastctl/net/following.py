@@ -11,9 +11,12 @@ from typing import Any
 
 from mcastctl.model.errors import SocketError
 from mcastctl.model.hearing import (
+    ENSLAVED,
     GONE,
     LATE,
+    MIN_MTU,
     NO_CARRIER,
+    NO_IPV6,
     AddressNews,
     Deafness,
     Hearing,
@@ -24,49 +27,19 @@ from mcastctl.model.hearing import (
     Unheard,
 )
 from mcastctl.model.records import Membership, Notice
-from mcastctl.net import linkwatch, nic
+from mcastctl.net import linkwatch, nic, remarks, sockopts
 from mcastctl.net.linkwatch import LOOK_S, LinkWatch, moment
 from mcastctl.net.loop import Loop
 from mcastctl.net.nic import Nic
+from mcastctl.net.place import Place
 from mcastctl.net.receiver import Receiver, Subscription, open_all
 
 _DRAIN_NS = 200_000_000
 """How long what a lost socket still holds is read; normally nothing more comes into it."""
+_IPV6_SIZE = 16
 _PATIENCE = 10
 """Looking for interfaces takes at most one part in so many of the time."""
 Told = Membership | Notice
-
-
-class _Place:
-    """One subscription through time; `receiver` is None while it has no interface.
-
-    `number` is its own for ever, and that of what is heard there; `home` is the interface it was on
-    before a route led it elsewhere; `ends_ns` when a receiver
-    that is to be closed is, even if there is still something in it.
-    """
-
-    __slots__ = ("ends_ns", "hearing", "home", "number", "receiver", "said", "subscription")
-
-    def __init__(self, number: int, subscription: Subscription, hearing: Hearing) -> None:
-        self.number = number
-        self.subscription = subscription
-        self.hearing = hearing
-        self.home = subscription.nic.name
-        self.receiver: Receiver | None = None
-        self.ends_ns: int | None = None
-        self.said = ""
-
-    @property
-    def away(self) -> bool:
-        """Whether a route has led it to another interface than its own."""
-        return not self.subscription.asked and self.home not in ("", self.subscription.nic.name)
-
-    def found(self) -> Nic | None:
-        """Return the interface it is to be on now, None when there is none."""
-        group, asked = self.subscription.group, self.subscription.asked
-        if asked:
-            return nic.find_again(asked, self.hearing.name)
-        return nic.routed_again(group, self.home)
 
 
 class Following:
@@ -88,9 +61,10 @@ class Following:
         self._readers = readers
         self._renamed = renamed
         hearings = {one.nic: Hearing(*one.nic) for one in wanted}
-        self._places = [_Place(n, one, hearings[one.nic]) for n, one in enumerate(wanted)]
+        self._places = [Place(n, one, hearings[one.nic]) for n, one in enumerate(wanted)]
         self._numbers: dict[int, int] = {}
         self._deafness, self._missing = Deafness(), Deafness()
+        self._remarked: set[Nic] = set()
         self._drops = self._skipped = 0
         self._look = False
         self._look_ns = 0.0
@@ -105,9 +79,9 @@ class Following:
         if self._watch.told:
             loop.watch(self._watch.fileno())
         there = [place for place in self._places if place.subscription.nic.ifindex]
-        for place, one in zip(
-            there, open_all([place.subscription for place in there], self._open), strict=True
-        ):
+        later = len(self._places) - len(there)
+        opened = open_all([place.subscription for place in there], self._open, later=later)
+        for place, one in zip(there, opened, strict=True):
             self._start(place, one)
         for place in there:
             yield from self._memberships(place, "joined")
@@ -122,6 +96,10 @@ class Following:
     def receivers(self) -> list[Receiver]:
         """Those that are open now."""
         return [place.receiver for place in self._places if place.receiver is not None]
+
+    def audible(self) -> Subscription | None:
+        """Return the first subscription of which something could be heard now, None for none."""
+        return next((one.subscription for one in self._places if not one.deaf), None)
 
     def place_of(self, receiver: Receiver) -> int:
         """Return the number of the place that one of them is for, which outlives it."""
@@ -148,7 +126,10 @@ class Following:
     def _next_ns(self) -> float | None:
         if any(place.ends_ns is not None for place in self._places):
             return 0
-        waits = any(place.receiver is None or place.away for place in self._places)
+        waits = any(
+            place.receiver is None or place.away or place.hearing.cause == NO_IPV6
+            for place in self._places
+        )
         told = self._watch is not None and self._watch.told
         return self._look_ns if waits or not told else None
 
@@ -178,12 +159,22 @@ class Following:
                 yield from self._lose(hearing, now)
             elif isinstance(news, AddressNews):
                 yield from _address(news, places, now)
+                yield from self._readdressed(news, hearing, places, now)
             else:
                 yield from self._changed(news, hearing, places, now)
         self._look = self._look or not isinstance(news, LinkGone)
 
+    def _readdressed(
+        self, news: AddressNews, hearing: Hearing, places: list[Place], now: Moment
+    ) -> Iterator[Told]:
+        """Look again: that IPv6 is switched off is told by nothing but its addresses."""
+        if len(news.packed) == _IPV6_SIZE and any(place.version == 6 for place in places):
+            state = linkwatch.state(Nic(hearing.name, hearing.ifindex))
+            if state is not None:
+                yield from self._changed(state, hearing, places, now)
+
     def _changed(
-        self, news: LinkState, hearing: Hearing, places: list[_Place], now: Moment
+        self, news: LinkState, hearing: Hearing, places: list[Place], now: Moment
     ) -> Iterator[Told]:
         before = hearing.name
         yield from hearing.renamed(news.name, now)
@@ -194,29 +185,48 @@ class Following:
                 place.subscription = place.subscription._replace(nic=Nic(news.name, news.ifindex))
                 if place.receiver is not None:
                     place.receiver.rename(hearing.name)
-        if any(place.receiver is None or place.ends_ns is not None for place in places):
-            return  # not all of it is joined again; it is judged when it is
-        if hearing.cause == NO_CARRIER and not news.cause:
-            self._refresh(places)
-        yield from self._note(hearing, news.cause, now)
-
-    def _refresh(self, places: list[_Place]) -> None:
-        """Report IPv4 memberships again: the kernel does not when a carrier comes back."""
+        hearing.mtu = news.mtu
         for place in places:
-            if place.receiver is not None and place.receiver.version == 4:
+            if place.held:  # the kernel has forgotten its membership, also if the MTU grows again
+                self._dismiss(place)
+        if any(place.lacking for place in places):
+            return  # not all of it is joined again; it is judged when it is
+        before = hearing.cause
+        yield from self._assess(news, hearing, now)
+        if not hearing.cause and before in (NO_CARRIER, ENSLAVED):
+            self._refresh([one for one in places if one.version == 4 or before == ENSLAVED])
+
+    def _assess(self, state: LinkState, hearing: Hearing, now: Moment) -> Iterator[Told]:
+        """Say what an interface on which all is joined that can be is deaf to, or cannot do."""
+        chosen = Nic(state.name, state.ifindex)
+        for remark in remarks.of_interface(chosen) if chosen not in self._remarked else ():
+            self._remarked.add(chosen)
+            yield remark
+        versions = {place.version for place in self._places if place.hearing is hearing}
+        without_ipv6 = 6 in versions and nic.without_ipv6(chosen)
+        cause = state.cause_for(versions, without_ipv6=without_ipv6)
+        yield from self._note(hearing, cause, now, nic.name_of(state.master))
+
+    def _refresh(self, places: list[Place]) -> None:
+        """Report memberships again: for IPv4 the kernel does not when a carrier comes back.
+
+        Nor has a port of a bridge heard any query.
+        """
+        for place in places:
+            if place.receiver is not None:
                 try:
                     place.receiver.refresh()
                 except SocketError:
                     self._dismiss(place)
 
     def _lose(self, hearing: Hearing, now: Moment) -> Iterator[Told]:
-        hearing.ifindex = 0
+        hearing.ifindex = hearing.mtu = 0
         for place in self._places:
             if place.hearing is hearing:
                 self._dismiss(place)
         yield from self._note(hearing, GONE, now)
 
-    def _dismiss(self, place: _Place) -> None:
+    def _dismiss(self, place: Place) -> None:
         """Let a receiver be closed once what it holds is read."""
         self._look = True
         if place.receiver is not None and place.ends_ns is None:
@@ -230,6 +240,7 @@ class Following:
             state = linkwatch.state(Nic(hearing.name, hearing.ifindex)) if hearing.ifindex else None
             if hearing.ifindex and state is None:
                 yield from self._lose(hearing, now)
+            hearing.mtu = 0
         for place in self._places:
             self._dismiss(place)
 
@@ -254,7 +265,8 @@ class Following:
     def _return(self, now: Moment) -> Iterator[Told]:
         """Open what waits and can be opened."""
         known: dict[tuple[str, str], Nic | None] = {}
-        opened = set()
+        opened = {one for one in self._hearings() if one.cause == NO_IPV6}
+        missed: Place | None = None
         taken = {one.subscription[:3] for one in self.receivers}
         for place in list(self._places):
             if place.ends_ns is not None or (place.receiver is not None and not place.away):
@@ -265,6 +277,9 @@ class Following:
                 known[key] = place.found()
             found = known[key]
             if found is None or not found.ifindex:
+                missed = missed or place
+                continue
+            if place.held and found.ifindex == hearing.ifindex:
                 continue
             wanted = subscription._replace(nic=found)
             if place.receiver is not None:
@@ -277,17 +292,37 @@ class Following:
                 taken.add(wanted[:3])
                 yield from self._reopen(place, wanted, now)
                 opened.add(place.hearing)
+        if missed:
+            yield from self._cannot_look(missed, now)
         yield from self._judge(opened)
 
-    def _reopen(self, place: _Place, subscription: Subscription, now: Moment) -> Iterator[Told]:
+    def _cannot_look(self, place: Place, now: Moment) -> Iterator[Told]:
+        """Say so if no interface would be found for want of a descriptor to ask with."""
+        try:
+            sockopts.open_udp(place.version).close()
+        except SocketError as error:
+            yield from self._refused(place, error, now)
+        else:
+            place.said = ""
+
+    def _refused(self, place: Place, error: SocketError, now: Moment) -> Iterator[Told]:
+        if error.message != place.said:
+            place.said = error.message
+            yield Notice(now.ts_ns, "warning", "not-joined", error.message, error.hint)
+
+    def _reopen(self, place: Place, subscription: Subscription, now: Moment) -> Iterator[Told]:
         found = subscription.nic
         try:
             receiver = self._open(subscription)
         except SocketError as error:
             self._look_ns = now.mono_ns + LOOK_S * 1e9
-            if error.message != place.said and linkwatch.state(found) is not None:
-                place.said = error.message
-                yield Notice(now.ts_ns, "warning", "not-joined", error.message, error.hint)
+            state = linkwatch.state(found)
+            if state is not None and 0 < state.mtu < MIN_MTU[place.version]:
+                yield from self._adopt(place, found, now)
+                place.subscription = subscription
+                place.hearing.mtu = state.mtu
+            elif state is not None:
+                yield from self._refused(place, error, now)
             return
         place.said = ""
         yield from self._adopt(place, found, now)
@@ -296,7 +331,7 @@ class Following:
         self._start(place, receiver)
         yield from self._memberships(place, "joined")
 
-    def _adopt(self, place: _Place, found: Nic, now: Moment) -> Iterator[Told]:
+    def _adopt(self, place: Place, found: Nic, now: Moment) -> Iterator[Told]:
         """Let the place be heard on this interface, together with others that are."""
         hearing = place.hearing
         if hearing.ifindex == found.ifindex:
@@ -323,13 +358,16 @@ class Following:
         """Say of interfaces on which something was opened how they are, once everything is."""
         for hearing in self._hearings():
             places = [place for place in self._places if place.hearing is hearing]
-            if hearing in opened and all(place.receiver is not None for place in places):
-                state = linkwatch.state(Nic(hearing.name, hearing.ifindex))
-                cause = GONE if state is None else state.cause
-                yield from self._note(hearing, cause, moment())
+            if hearing in opened and not any(place.lacking for place in places):
+                chosen = Nic(hearing.name, hearing.ifindex)
+                state = linkwatch.state(chosen)
+                if state is None:
+                    yield from self._note(hearing, GONE, moment())
+                else:
+                    yield from self._assess(state, hearing, moment())
 
-    def _note(self, hearing: Hearing, cause: str, now: Moment) -> Iterator[Told]:
-        yield from hearing.note(cause, now)
+    def _note(self, hearing: Hearing, cause: str, now: Moment, master: str = "") -> Iterator[Told]:
+        yield from hearing.note(cause, now, master)
         deaf = [one for one in self._hearings() if one.cause]
         self._deafness.note(bool(deaf), now)
         self._missing.note(any(not one.waits for one in deaf), now)
@@ -337,14 +375,14 @@ class Following:
     def _hearings(self) -> list[Hearing]:
         return list(dict.fromkeys(place.hearing for place in self._places))
 
-    def _start(self, place: _Place, receiver: Receiver) -> None:
+    def _start(self, place: Place, receiver: Receiver) -> None:
         place.receiver = receiver
         self._readers[receiver.fileno()] = receiver
         self._numbers[receiver.fileno()] = place.number
         if self._loop is not None:
             self._loop.watch(receiver.fileno())
 
-    def _stop(self, place: _Place) -> None:
+    def _stop(self, place: Place) -> None:
         one, place.receiver, place.ends_ns = place.receiver, None, None
         if one is None:
             return
@@ -355,7 +393,7 @@ class Following:
             self._loop.unwatch(one.fileno())
         one.close()
 
-    def _memberships(self, place: _Place, event: str) -> list[Membership]:
+    def _memberships(self, place: Place, event: str) -> list[Membership]:
         return place.receiver.memberships(event) if place.receiver is not None else []
 
     def end(self) -> Iterator[Told]:
@@ -374,7 +412,7 @@ class Following:
             one.close()
 
 
-def _address(news: AddressNews, places: list[_Place], now: Moment) -> Iterator[Notice]:
+def _address(news: AddressNews, places: list[Place], now: Moment) -> Iterator[Notice]:
     """Say that the address is gone by which an interface was chosen: it is listened on still."""
     asked = {place.subscription.asked for place in places}
     for text in () if news.added else sorted(asked):

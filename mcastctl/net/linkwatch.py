@@ -103,7 +103,11 @@ def state(one: Nic) -> LinkState | None:
     """Return how an interface is now, None when no interface has this index."""
     sock = _open(0)
     if sock is None:
-        name = nic.name_of(one.ifindex)
+        try:
+            name = socket.if_indextoname(one.ifindex)
+        except OSError as error:
+            # Without a descriptor to ask with: what is not known to be gone is taken to be there.
+            name = one.name if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         flags = nic.flags(Nic(name, one.ifindex))
         up = flags is None or bool(flags & IFF_UP)
         return LinkState(one.ifindex, name, up, carrier=True) if name else None

@@ -141,15 +141,18 @@ class Listening:
         )
         self._started_ns = self._reported_ns = time.monotonic_ns()
         self._reported_drops = 0
+        self._measured = False
 
     def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator["Record | Run"]:
         """Join, then yield memberships, datagrams, interval reports and notices; leave."""
         yield from self._following.begin(loop)
-        yield from self._remarks()
+        yield from remarks.receiving(self._wanted)
+        yield from self._buffer_remark()
         if self._children:
             self._children.attach(loop)
         if self._advice:
             self._advice.attach(limits.next_ns())
+            self._advice.about(self._following.audible())
         self._reported_ns = time.monotonic_ns()
         tick_ns = None if tick_s is None else int(tick_s * 1e9)
         alarm = partial(self._alarm, tick_ns)
@@ -164,6 +167,9 @@ class Listening:
             limits.take(number, time.monotonic_ns())
             if reader is None:
                 yield from self._following.attend()
+                yield from self._buffer_remark()
+                if self._advice:
+                    self._advice.about(self._following.audible())
             if self._children:
                 self._children.poll()
             if self._advice and number:  # no question any more
@@ -208,10 +214,12 @@ class Listening:
         """Return how many datagrams found a socket buffer full so far."""
         return self._following.kernel_drops()
 
-    def _remarks(self) -> Iterator[Notice]:
-        yield from remarks.receiving(self._wanted)
-        buffers = [one.granted_buffer for one in self._readers.values()]
-        granted = min(buffers, default=self._buffer_size)
+    def _buffer_remark(self) -> Iterator[Notice]:
+        """Say once, as soon as there is a socket, that its buffer is smaller than asked for."""
+        if self._measured or not self._readers:
+            return
+        self._measured = True
+        granted = min(one.granted_buffer for one in self._readers.values())
         if granted < self._buffer_size:
             yield Notice(
                 time.time_ns(),

@@ -306,10 +306,13 @@ def _merge(first: Subscription, second: Subscription) -> Subscription:
 
 
 def open_all(
-    wanted: list[Subscription], open_one: Callable[[Subscription], Receiver] = Receiver
+    wanted: list[Subscription],
+    open_one: Callable[[Subscription], Receiver] = Receiver,
+    *,
+    later: int = 0,
 ) -> list[Receiver]:
-    """Open every subscription or none."""
-    _raise_descriptor_limit(len(wanted) + 32)
+    """Open every subscription or none; so many more are to be opened later."""
+    _raise_descriptor_limit(len(wanted) + later + 32)
     opened: list[Receiver] = []
     try:
         for subscription in wanted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mcastctl.model import address
 from mcastctl.model.address import family, is_multicast
 from mcastctl.model.records import Notice
-from mcastctl.model.shell import setting, word
+from mcastctl.model.shell import word
 from mcastctl.net import nic
 from mcastctl.net.ifaddrs import IFF_LOOPBACK, IFF_MULTICAST
 from mcastctl.net.nic import Nic
@@ -25,20 +25,12 @@ _UDP, _HEADER, _FRAGMENT6 = 8, {4: 20, 6: 40}, 8
 
 
 def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
-    """Yield a warning for each group or interface by which little or nothing can come.
+    """Yield a warning for each group by which little or nothing can come.
 
-    That an interface is down or away is told when it is so, not only now (`following`).
+    What is wrong with an interface is told when it is so, not only now (`following`).
     """
-    asked = list(wanted)
-    for one in asked:
+    for one in wanted:
         yield from _of_group(one.group, with_sources=one.mode == "include")
-    for chosen in dict.fromkeys(one.nic for one in asked):
-        yield from _of_interface(chosen)
-    for chosen in dict.fromkeys(one.nic for one in asked if family(one.group) == 6):
-        if _without_ipv6(chosen):
-            text = f"IPv6 is switched off on {chosen.name}: nothing can arrive there"
-            hint = f"sysctl -w {setting(6, chosen.name, 'disable_ipv6', 0)}"
-            yield _warning("no-ipv6", text, hint)
 
 
 def sending(pairs: "Iterable[tuple[Sender, Target]]", size: int | None) -> Iterator[Notice]:
@@ -61,7 +53,8 @@ def _of_group(group: str, *, with_sources: bool) -> Iterator[Notice]:
         yield _warning(*remark)
 
 
-def _of_interface(chosen: Nic) -> Iterator[Notice]:
+def of_interface(chosen: Nic) -> Iterator[Notice]:
+    """Yield a warning for what an interface cannot do although sockets may join on it."""
     flags = nic.flags(chosen)
     if flags is None:
         return
@@ -88,14 +81,6 @@ def _of_size(target: "Target", chosen: Nic, size: int | None) -> Iterator[Notice
     text = f"{size} bytes exceed the MTU {mtu} of {chosen.name}: {number} fragments each"
     whole = mtu - _HEADER[version] - _UDP
     yield _warning("fragments", text, f"one lost loses all of them; up to -s {whole} goes whole")
-
-
-def _without_ipv6(chosen: Nic) -> bool:
-    try:
-        with open(f"/proc/sys/net/ipv6/conf/{chosen.name}/disable_ipv6") as file:  # noqa: PTH123
-            return file.read().strip() == "1"  # (pathlib: 3 ms)
-    except OSError:
-        return False
 
 
 def _warning(code: str, text: str, hint: str) -> Notice:
