@@ -250,6 +250,8 @@ CAUSES: list[tuple[str, Facts]] = [
     ("rx.bound_wrong_addr", receiver(applications=(app(local=OTHER4),), drops=drop(**UDP))),
     ("rx.bound_wrong_port", receiver(applications=(app(port=5001),), drops=drop(**UDP))),
     ("rx.bound_wrong_port", silent(flows=flow(dport=5001))),
+    ("rx.bound_wrong_port", receiver(pid=1)),
+    ("rx.not_joined", receiver(memberships=(), applications=(app(joined=()),), failing=20)),
     (
         "rx.connected_filter",
         receiver(applications=(app(local=ME4, remote=G4, remote_port=PORT),), drops=drop(**UDP)),
@@ -584,6 +586,7 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         counters(**{"TcpExt_IPReversePathFilter": 50, "dev_eth0.rx_packets": 50})
         | {"reverse": None, "knobs": {2: Knobs(rp_filter=1)}},
     ),
+    ("rx.bound_wrong_port", {"pid": 1}),
     ("net.not_on_wire", {}),
     (
         "net.not_on_wire",  # the frames are of protocols that nobody here speaks
@@ -662,7 +665,13 @@ HEALTHY = {
         flows=flow(fragment="first") | flow(100, fragment="later"),
         **counters(Ip_ReasmReqds=150, Ip_ReasmOKs=50),
     ),
-    "a socket that was never bound": receiver(failing=2),
+    "sockets that are never bound": receiver(failing=20),
+    "sockets that are never bound, unseen": receiver(
+        failing=20,
+        applications=(app()._replace(options=None),),
+        **UNSEEN,
+        **counters(Udp_InDatagrams=50),
+    ),
     "sender": sender(),
     "peers that do not hear themselves": sender(
         memberships=member(), applications=(app(port=OUT_PORT, loop=False), app())
@@ -783,6 +792,10 @@ SERIES: dict[str, tuple[list[str], Facts]] = {
         ["rx.not_joined", "net.not_on_wire"],
         silent(memberships=(), applications=(app(joined=()),)),
     ),
+    "an idle sender, sockets that are never bound": (
+        ["net.no_traffic", "tx.source_not_local"],
+        sender(flows=Counter(), failing=20),
+    ),
     "silence, queries that would be dropped": (
         ["net.not_on_wire", "host.firewall_igmp_in"],
         silent(**protocol_rule("input", "igmp")),
@@ -808,7 +821,8 @@ def test_the_next_cause_is_mentioned_behind_the_first(expected: list[str], facts
     assert [first.id, *(one.id for one in later)] == expected
     assert first.severity == "error"
     assert all(one.severity == "warning" for one in later)
-    assert all(one.title.startswith("behind that, ") for one in later)
+    behind = [one for one in later if one.id != "tx.source_not_local"]
+    assert all(one.title.startswith("behind that, ") for one in behind)
 
 
 def test_what_else_may_keep_a_macvlan_silent() -> None:
