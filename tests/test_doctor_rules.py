@@ -267,7 +267,7 @@ CAUSES: list[tuple[str, Facts]] = [
     ("rx.source_filter", silent(memberships=member(mode="exclude", sources=(S4,)))),
     (
         "rx.source_filter",
-        receiver(applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), app())),
+        receiver(pid=4711, applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), OTHER)),
     ),
     ("rx.ssm_asm_join", silent(SSM4)),
     (
@@ -393,6 +393,10 @@ CAUSES: list[tuple[str, Facts]] = [
     ("tx.wrong_group", silent(flows=flow(dst=OTHER4))),
     ("net.macvlan_private", silent(details={2: LinkDetails(False, "private", 9)})),
     ("net.not_on_wire", silent()),
+    (
+        "net.not_on_wire",  # RTCP goes on where RTP rests
+        silent(flows=flow(dport=PORT + 1), applications=(app(), app(port=PORT + 1))),
+    ),
     (
         "container.bridge_nat",
         router(
@@ -659,6 +663,13 @@ HEALTHY = {
     "our own sending refused": receiver(drops=drop("NETFILTER_DROP", ifindex=0), **rule("output")),
     "another program on the port": receiver(
         applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
+    ),
+    "a feed of other sources": receiver(
+        applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), OTHER)
+    ),
+    "a feed of another interface": receiver(
+        memberships=(*member(), *member(index=3)),
+        applications=(app(joined=(Filter(3, G4, "exclude", ()),), ifindex=3), OTHER),
     ),
     "a unicast server on the port": receiver(applications=(app(), app(local=ME4, joined=()))),
     "large datagrams": receiver(

@@ -83,9 +83,20 @@ def deaf(facts: Facts) -> list[tuple[Application, str]]:
             continue
         if ident == "rx.not_joined" and _beside(facts, one):
             continue
+        if heard and _another_feed(facts, one, ident):
+            continue
         if ident:
             found.append((one, ident))
     return found
+
+
+def _another_feed(facts: Facts, one: Application, ident: str) -> bool:
+    """Tell whether a socket chose other sources or another interface: where the group is heard
+    by another one, that is what its program wants.
+    """
+    filters = one.options.filters if one.options else ()
+    places = {each.ifindex for each in filters if each.group == facts.question.group}
+    return ident == "rx.source_filter" or bool(places and facts.question.ifindex not in places)
 
 
 def _beside(facts: Facts, one: Application) -> bool:
