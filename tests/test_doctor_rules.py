@@ -251,6 +251,8 @@ CAUSES: list[tuple[str, Facts]] = [
     ("rx.bound_wrong_addr", receiver(applications=(app(local=OTHER4),), drops=drop(**UDP))),
     ("rx.bound_wrong_port", receiver(applications=(app(port=5001),), drops=drop(**UDP))),
     ("rx.bound_wrong_port", silent(flows=flow(dport=5001))),
+    ("rx.bound_wrong_port", receiver(pid=1)),
+    ("rx.not_joined", receiver(memberships=(), applications=(app(joined=()),), failing=20)),
     (
         "rx.connected_filter",
         receiver(applications=(app(local=ME4, remote=G4, remote_port=PORT),), drops=drop(**UDP)),
@@ -266,7 +268,7 @@ CAUSES: list[tuple[str, Facts]] = [
     ("rx.source_filter", silent(memberships=member(mode="exclude", sources=(S4,)))),
     (
         "rx.source_filter",
-        receiver(applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), app())),
+        receiver(pid=4711, applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), OTHER)),
     ),
     ("rx.ssm_asm_join", silent(SSM4)),
     (
@@ -392,6 +394,10 @@ CAUSES: list[tuple[str, Facts]] = [
     ("tx.wrong_group", silent(flows=flow(dst=OTHER4))),
     ("net.macvlan_private", silent(details={2: LinkDetails(False, "private", 9)})),
     ("net.not_on_wire", silent()),
+    (
+        "net.not_on_wire",  # RTCP goes on where RTP rests
+        silent(flows=flow(dport=PORT + 1), applications=(app(), app(port=PORT + 1))),
+    ),
     (
         "container.bridge_nat",
         router(
@@ -585,6 +591,7 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         counters(**{"TcpExt_IPReversePathFilter": 50, "dev_eth0.rx_packets": 50})
         | {"reverse": None, "knobs": {2: Knobs(rp_filter=1)}},
     ),
+    ("rx.bound_wrong_port", {"pid": 1}),
     ("net.not_on_wire", {}),
     (
         "net.not_on_wire",  # the frames are of protocols that nobody here speaks
@@ -688,12 +695,25 @@ HEALTHY = {
     "another program on the port": receiver(
         applications=(app(), app(local=OTHER4, joined=(Filter(2, OTHER4, "exclude", ()),)))
     ),
+    "a feed of other sources": receiver(
+        applications=(app(joined=(Filter(2, G4, "include", (FAR4,)),)), OTHER)
+    ),
+    "a feed of another interface": receiver(
+        memberships=(*member(), *member(index=3)),
+        applications=(app(joined=(Filter(3, G4, "exclude", ()),), ifindex=3), OTHER),
+    ),
     "a unicast server on the port": receiver(applications=(app(), app(local=ME4, joined=()))),
     "large datagrams": receiver(
         flows=flow(fragment="first") | flow(100, fragment="later"),
         **counters(Ip_ReasmReqds=150, Ip_ReasmOKs=50),
     ),
-    "a socket that was never bound": receiver(failing=2),
+    "sockets that are never bound": receiver(failing=20),
+    "sockets that are never bound, unseen": receiver(
+        failing=20,
+        applications=(app()._replace(options=None),),
+        **UNSEEN,
+        **counters(Udp_InDatagrams=50),
+    ),
     "sender": sender(),
     "peers that do not hear themselves": sender(
         memberships=member(), applications=(app(port=OUT_PORT, loop=False), app())
@@ -814,6 +834,10 @@ SERIES: dict[str, tuple[list[str], Facts]] = {
         ["rx.not_joined", "net.not_on_wire"],
         silent(memberships=(), applications=(app(joined=()),)),
     ),
+    "an idle sender, sockets that are never bound": (
+        ["net.no_traffic", "tx.source_not_local"],
+        sender(flows=Counter(), failing=20),
+    ),
     "silence, queries that would be dropped": (
         ["net.not_on_wire", "host.firewall_igmp_in"],
         silent(**protocol_rule("input", "igmp")),
@@ -839,7 +863,8 @@ def test_the_next_cause_is_mentioned_behind_the_first(expected: list[str], facts
     assert [first.id, *(one.id for one in later)] == expected
     assert first.severity == "error"
     assert all(one.severity == "warning" for one in later)
-    assert all(one.title.startswith("behind that, ") for one in later)
+    behind = [one for one in later if one.id != "tx.source_not_local"]
+    assert all(one.title.startswith("behind that, ") for one in behind)
 
 
 def test_what_else_may_keep_a_macvlan_silent() -> None:

@@ -210,7 +210,7 @@ def test_what_a_socket_of_ours_heard_cannot_be_lost_on_the_way() -> None:
     counters = world.counters(IpExt_InMcastPkts=50, Ip_InReceives=90)
     heard = Joined(False, "", heard=3)
     found = world.receiver(flows=Counter(), **LEGACY, **counters)
-    assert told(found) == ("host.firewall_input", "proved")
+    assert told(found) == ("host.firewall_input", "inferred")
     early = {**LEGACY, **world.counters(Ip_InReceives=90)}
     inferred = world.silent(**early)
     assert told(inferred)[1] == "inferred"

@@ -1,5 +1,6 @@
 """The facts of a host: looked at before, watched for a while, looked at again. Changes nothing."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from mcastctl.host import (
 from mcastctl.host.failing import Failing
 from mcastctl.host.sockets import BoundSocket
 from mcastctl.model.address import keeps_zone
-from mcastctl.model.errors import SocketError
+from mcastctl.model.errors import SocketError, ValueRangeError
 from mcastctl.model.forwarding import Bridge, DatabaseEntry, ForwardingEntry, ForwardingInterface
 from mcastctl.model.membership import GroupMembership
 from mcastctl.net.loop import Loop
@@ -65,6 +66,8 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
     if sys.platform != "linux":
         raise elsewhere.refuse("diagnose")
     procnet.require()
+    if question.pid is not None:
+        _present(question.pid)
     read_rules = firewall.read if privileged else _no_rules
     first = _look(read_rules())
     watched = _watch(question, watch_s, loop, privileged=privileged)
@@ -93,6 +96,18 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
     )
     facts = _with_bridges(_with_routes(facts))
     return facts._replace(programs=_programs(facts)) if privileged else facts
+
+
+def _present(pid: int) -> None:
+    """Raise ValueRangeError where there is no such process, or none that this user may see."""
+    try:
+        os.kill(pid, 0)  # no signal at all: kill(2)
+    except PermissionError:
+        return
+    except OSError as error:
+        raise ValueRangeError(
+            f"cannot look at process {pid}: {error.strerror}", hint="name a running one: 'ps -e'"
+        ) from None
 
 
 def _no_rules() -> firewall.Ruleset:

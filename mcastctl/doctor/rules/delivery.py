@@ -84,9 +84,20 @@ def deaf(facts: Facts) -> list[tuple[Application, str]]:
             continue
         if ident == "rx.not_joined" and _beside(facts, one):
             continue
+        if heard and _another_feed(facts, one, ident):
+            continue
         if ident:
             found.append((one, ident))
     return found
+
+
+def _another_feed(facts: Facts, one: Application, ident: str) -> bool:
+    """Tell whether a socket chose other sources or another interface: where the group is heard
+    by another one, that is what its program wants.
+    """
+    filters = one.options.filters if one.options else ()
+    places = {each.ifindex for each in filters if each.group == facts.question.group}
+    return ident == "rx.source_filter" or bool(places and facts.question.ifindex not in places)
 
 
 def _beside(facts: Facts, one: Application) -> bool:
@@ -124,6 +135,8 @@ def unmatched(facts: Facts) -> Finding | None:
     wrong_port = [one for one in candidates if one[1] == "rx.bound_wrong_port"]
     if heard and len(wrong_port) == len(candidates):
         return None  # another port of the same group may be another stream
+    if not candidates and not_on_port(facts):
+        return membership.port_in_use(facts) or _process_elsewhere(facts)
     if not candidates:
         return None if hearing(facts) else _nobody(facts)
     one, ident = min(candidates, key=lambda pair: pair[1] == "rx.bound_wrong_port")
@@ -133,6 +146,31 @@ def unmatched(facts: Facts) -> Finding | None:
         if limited is not None:
             return limited
     return _explain(facts, one, ident)
+
+
+def not_on_port(facts: Facts) -> bool:
+    """Tell whether the process in question has no socket on the port, others have."""
+    on_port = [one for one in facts.applications if one.bound.port == facts.question.port]
+    known = bool(on_port) and all(one.holders for one in on_port)
+    return facts.question.pid is not None and known and not membership.on_port(facts)
+
+
+def _process_elsewhere(facts: Facts) -> Finding:
+    """rx.bound_wrong_port: others hear the group, the process in question has no such socket."""
+    question = facts.question
+    holders = {facts.holders(one) for one in facts.applications if one.bound.port == question.port}
+    ports = sorted({one.bound.port for one in facts.ours()})
+    evidence = [f"port {question.port} is held by {', '.join(sorted(holders))}"]
+    if ports:
+        evidence.append(f"the process has joined by sockets on {', '.join(map(str, ports))}")
+    return error(
+        "rx.bound_wrong_port",
+        f"process {question.pid} has no socket on port {question.port}",
+        evidence,
+        f"bind the receiver to port {question.port}, or name the process that hears: --pid",
+        "socket",
+        INFERRED,
+    )
 
 
 def _nobody(facts: Facts) -> Finding | None:

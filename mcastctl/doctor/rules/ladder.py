@@ -186,7 +186,8 @@ def _unmatched(facts: Facts) -> Finding | None:
     if facts.moved(f"{head}IgnoredMulti") < _ENOUGH:
         if not six and _undelivered(facts) >= 2 * _ENOUGH:
             return None  # they do not even come to UDP: INPUT is the answer
-        return delivery.unmatched(facts) if delivery.deaf(facts) else None
+        deaf = delivery.deaf(facts) or delivery.not_on_port(facts)
+        return delivery.unmatched(facts) if deaf else None
     found = delivery.unmatched(facts)
     if found is not None:
         found.evidence.extend(moved(facts, f"{head}IgnoredMulti"))
@@ -357,6 +358,15 @@ def _early(facts: Facts) -> Finding | None:
     return _firewall(facts, "ingress", counters, INFERRED)
 
 
+def _port_taken(facts: Facts) -> Finding | None:
+    """rx.port_in_use: by a holder whose options cannot be read, only while nobody is served."""
+    unknown = all(one.options is None for one in membership.on_port(facts))
+    found = membership.port_in_use(facts)
+    if found is None and unknown and not _served(facts):
+        return membership.port_shared(facts)
+    return found
+
+
 def _silent(facts: Facts) -> Finding | None:
     """net.not_on_wire: nothing has reached UDP at all."""
     head = "Udp6" if facts.question.family == 6 else "Udp."
@@ -397,7 +407,7 @@ _RULES: tuple[Rule, ...] = (
     _overflow,
     _refused,
     _unmatched,
-    membership.port_in_use,
+    _port_taken,
     _by_another,
     _input,
     link.xdp,

@@ -1,5 +1,7 @@
 """Causes in the membership: nobody joined, not there, not this source, limits of joining."""
 
+import errno
+
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first
 from mcastctl.host.applications import Application
@@ -35,7 +37,7 @@ def _missing_scope(facts: Facts) -> Finding | None:
         return None
     evidence = [f"{question.group} is ambiguous without a zone", f"nobody has port {question.port}"]
     if facts.failing:
-        evidence.append(f"{facts.failing} sockets ended without a port: a bind keeps failing")
+        evidence.append(f"{facts.failing} sockets ended without a port, as a refused bind leaves")
     name = facts.name(question.ifindex) if question.ifindex else "IFACE"
     return error(
         "rx.missing_scope",
@@ -44,39 +46,58 @@ def _missing_scope(facts: Facts) -> Finding | None:
         f"bind and join with the scope id of the interface: {word(f'{question.group}%{name}')} "
         "(sin6_scope_id)",
         "socket",
-        PROVED if facts.failing else INFERRED,
+        INFERRED,
     )
 
 
 def port_in_use(facts: Facts) -> Finding | None:
-    """rx.port_in_use: a bind keeps failing because of who has the port."""
-    question = facts.question
-    holders = [one for one in facts.applications if one.bound.port == question.port]
-    if not holders or (question.pid is not None and on_port(facts)):
-        return None
-    holder = next((one for one in holders if _exclusive(one)), holders[0])
-    # Others than bind(2) leave sockets without a port behind, too, though seldom so often.
-    least = 2 if _exclusive(holder) else max(2, int(_RETRIES_PER_S * facts.watched_s))
-    if question.pid is None and facts.failing < least:
-        return None
-    options = holder.options
+    """rx.port_in_use: a bind keeps failing because of who has the port for itself alone."""
+    holder = next((one for one in _holders(facts) if _exclusive(one)), None)
+    return _port_taken(facts, holder) if holder is not None and facts.failing >= 2 else None
+
+
+def port_shared(facts: Facts) -> Finding | None:
+    """The same, where nobody can tell that the holder keeps others out.
+
+    Others than bind(2) leave sockets without a port behind, too, though seldom so often; only a
+    bind of --probe tells for certain.
+    """
+    holders = _holders(facts)
+    often = facts.failing >= max(2, int(_RETRIES_PER_S * facts.watched_s))
+    return _port_taken(facts, holders[0]) if holders and often else None
+
+
+def _port_refused(facts: Facts) -> Finding | None:
+    """The same, where a bind of --probe was refused."""
+    joined = facts.probe.joined if facts.probe else None
+    taken = joined is not None and joined.bind_errno == errno.EADDRINUSE
+    return port_shared(facts) if taken else None
+
+
+def _holders(facts: Facts) -> list[Application]:
+    """Return who has the port; nobody where the process in question has it."""
+    if facts.question.pid is not None and on_port(facts):
+        return []
+    return [one for one in facts.applications if one.bound.port == facts.question.port]
+
+
+def _port_taken(facts: Facts, holder: Application) -> Finding:
+    options, port = holder.options, facts.question.port
     flags = "options not readable: run as root"
     if options is not None:
         flags = f"SO_REUSEADDR={int(options.reuse_address)} SO_REUSEPORT={int(options.reuse_port)}"
-    evidence = [
-        f"{holder.bound.protocol} {holder.bound.local}:{holder.bound.port} is held by "
-        f"{facts.holders(holder)}: {flags}"
-    ]
-    if facts.failing:
-        evidence.append(f"{facts.failing} sockets ended without a port: a bind keeps failing")
     return error(
         "rx.port_in_use",
-        f"port {question.port} is taken by {facts.holders(holder)}",
-        evidence,
+        f"port {port} is taken by {facts.holders(holder)}",
+        [
+            f"{holder.bound.protocol} {holder.bound.local}:{holder.bound.port} is held by "
+            f"{facts.holders(holder)}: {flags}",
+            f"{facts.failing} sockets ended without a port, as a bind that keeps failing leaves",
+        ],
         "every process on the port needs the same option: SO_REUSEADDR in all of them "
         "(SO_REUSEPORT only among sockets of one user)",
         "socket",
-        PROVED if options is not None and facts.failing else INFERRED,
+        INFERRED,
     )
 
 
@@ -201,6 +222,7 @@ _MISSING: tuple[Rule, ...] = (
     _missing_scope,
     _no_interface,
     port_in_use,
+    _port_refused,
     _nowhere,
 )
 

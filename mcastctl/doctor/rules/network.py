@@ -3,6 +3,7 @@
 from collections import Counter
 
 from mcastctl.doctor.facts import Facts
+from mcastctl.doctor.rules import delivery
 from mcastctl.doctor.rules.packetfilter import Packet, describe, must_match, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
@@ -196,6 +197,8 @@ def other_port(facts: Facts) -> Finding | None:
         for one, count in facts.group_flows("in").items()
         if one.dport is not None and one.dport != question.port
     }
+    # What a program here hears is a stream of its own, as RTCP beside RTP (RFC 3550 section 11).
+    ports = {port: count for port, count in ports.items() if not _heard(facts, port)}
     if not ports:
         return None
     listed = ", ".join(f"{port} ({count} datagrams)" for port, count in ports.items())
@@ -205,7 +208,17 @@ def other_port(facts: Facts) -> Finding | None:
         [f"capture: {question.group} arrives at port {listed}, nothing at {question.port}"],
         f"send to port {question.port}, or bind to {next(iter(ports))}",
         "socket",
+        INFERRED,
     )
+
+
+def _heard(facts: Facts, port: int) -> bool:
+    """Tell whether a socket here takes the group at another port, beside one at ours."""
+    here = {one.bound.port for one in facts.ours()}
+    if facts.question.port not in here:
+        return False
+    asked = facts._replace(question=facts.question._replace(port=port))
+    return bool(delivery.hearing(asked))
 
 
 def other_group(facts: Facts) -> Finding | None:

@@ -3,7 +3,7 @@
 import errno
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused, warning
 from mcastctl.model import refusal
 from mcastctl.model.address import keeps_zone
 from mcastctl.model.records import Finding
@@ -121,16 +121,18 @@ def mtu(facts: Facts) -> Finding | None:
 
 
 def refused_bind(facts: Facts) -> Finding | None:
-    """tx.source_not_local, as sockets that never got a port show it."""
+    """tx.source_not_local, as sockets that never got a port show it: behind silence, a warning.
+
+    Programs that open a UDP socket for an ioctl leave the same behind.
+    """
     if not facts.failing:
         return None
-    return error(
+    return warning(
         "tx.source_not_local",
-        "a program keeps failing to bind its source address",
+        "a program may keep failing to bind its source address",
         [f"{facts.failing} sockets ended without a port, nothing was sent"],
         "let it bind an address of this host: see 'ip addr'",
         "host",
-        INFERRED,
     )
 
 

@@ -29,7 +29,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     if found is None:
         found = first(facts, _LEFT if out else _SILENT)
     if found is not None:
-        return [found, *series.behind(facts, found)]
+        refused = refusals.refused_bind(facts) if found.id == "net.no_traffic" else None
+        return [found, *series.behind(facts, found), *([refused] if refused else [])]
     if facts.why_no_wire:
         return [_nothing_found(facts), what_root_adds(facts)]
     return [_leaves(facts), *_remarks(facts)]
@@ -237,6 +238,5 @@ _SILENT: tuple[Rule, ...] = (
     refusals.no_route,
     loop_off,
     probed.not_sent,
-    refusals.refused_bind,
     refusals.idle,
 )
