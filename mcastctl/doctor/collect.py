@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mcastctl.capture.glance import Glance
 from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
+from mcastctl.doctor.tally import Tally
 from mcastctl.doctor.wire import Wire
 from mcastctl.host import (
     applications,
@@ -127,6 +128,7 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
                 told["why_no_wire"] = ""
             except SocketError as error:
                 told["why_no_wire"] = error.message
+        tally = _tally(question, stack) if glance is not None else None
         start = time.monotonic_ns()  # to open all that may take longer than the watch itself
         deadline = start + int(watch_s * 1e9)
         sample = decoded = 0
@@ -147,6 +149,7 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
                 glance = None
         if glance is not None:
             loop.unwatch(glance.fileno())
+        told["untapped"] = tally.missing() if tally is not None else None
         watch.poll()
         failing.poll()
         told["drops"] = dict(watch.drops)
@@ -161,6 +164,13 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         "failing": failing.count[version],
         "watched_s": (time.monotonic_ns() - start) / 1e9,
     }
+
+
+def _tally(question: Question, stack: ExitStack) -> Tally | None:
+    """Return what counts the frames that no capture sees, None where nothing is named or there."""
+    with suppress(SocketError, OSError):
+        return stack.enter_context(Tally(question.ifindex))
+    return None
 
 
 def _queued(question: Question) -> dict[int, int]:
