@@ -3,7 +3,7 @@
 import errno
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved, refused, setting
 from mcastctl.model.records import Finding
 
 _ENOUGH = 12
@@ -13,6 +13,8 @@ _ENOUGH = 12
 def down(facts: Facts) -> Finding | None:
     """if.down, for a sender tx.interface_down: the interface is administratively down."""
     link = facts.links.get(facts.question.ifindex)
+    if link is None and facts.links and facts.question.ifindex:
+        return _gone(facts)
     if link is None or "up" in link.flags:
         return None
     said = [f"link {link.name}: flag UP is not set"]
@@ -24,6 +26,17 @@ def down(facts: Facts) -> Finding | None:
         f"{link.name} is administratively down",
         said,
         f"ip link set {link.name} up (routes over it are gone and must be added again)",
+        "host",
+    )
+
+
+def _gone(facts: Facts) -> Finding:
+    question = facts.question
+    return error(
+        "tx.interface_down" if question.role == "sender" else "if.down",
+        f"{question.iface} is gone: deleted, or moved to another namespace",
+        [f"rtnetlink: no link has index {question.ifindex} any more"],
+        f"its memberships ended with it: make {question.iface} again, then join again",
         "host",
     )
 
@@ -52,8 +65,8 @@ def ipv6_disabled(facts: Facts) -> Finding | None:
     return error(
         "tx.ipv6_disabled" if question.role == "sender" else "host.ipv6_disabled",
         f"IPv6 is disabled on {name}",
-        [f"net.ipv6.conf.{name}.disable_ipv6 = 1", *moved(facts, "Ip6InDiscards")],
-        f"sysctl net.ipv6.conf.{name}.disable_ipv6=0, then add its addresses again",
+        [f"{setting(6, name, 'disable_ipv6')} = 1", *moved(facts, "Ip6InDiscards")],
+        f"sysctl {setting(6, name, 'disable_ipv6')}=0, then add its addresses again",
         "host",
     )
 

@@ -11,6 +11,7 @@ from mcastctl.doctor.rules.verdict import (
     error,
     first,
     info,
+    joining,
     warning,
     what_root_adds,
 )
@@ -72,7 +73,7 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
             "tx.route_lo",
             f"{question.group} is routed to {used[0]} and never leaves this host",
             evidence,
-            f"ip route add {question.group} dev {wanted}; remove the route to {used[0]}",
+            f"{joining(question.group, wanted)}; remove the route to {used[0]}",
             "host",
         )
     near = any(":" in one.src and keeps_zone(one.src) for one in flows)
@@ -88,8 +89,8 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
         "tx.wrong_egress",
         f"the datagrams leave by {', '.join(used)}, not by {wanted}",
         evidence,
-        f"IP_MULTICAST_IF = {wanted} in the sender, or: ip route add {question.group} "
-        f"dev {wanted} (undo: ip route del)",
+        f"IP_MULTICAST_IF (IPV6_MULTICAST_IF) = {wanted} in the sender, or: "
+        f"{joining(question.group, wanted)}",
         "socket",
     )
 
@@ -175,6 +176,8 @@ def _leaves(facts: Facts) -> Finding:
 def _remarks(facts: Facts) -> list[Finding]:
     """Return what a receiver further away may suffer from."""
     ttls = {one.ttl for one in facts.outgoing()}
+    if network.is_link_local(facts.question.group):
+        return [network.stays(facts)]
     if not ttls or max(ttls) > 1 or not ip_address(facts.question.group).is_multicast:
         return []
     return [

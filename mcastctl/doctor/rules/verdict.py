@@ -30,6 +30,22 @@ def refused(
     return error(cause.ident, title, evidence, cause.hint, where, certain)
 
 
+def setting(version: int, name: str, key: str) -> str:
+    """Return a setting of an interface as sysctl(8) takes it, also where the name has dots."""
+    sign = "/" if "." in name else "."
+    return sign.join(("net", f"ipv{version}", "conf", name, key))
+
+
+def joining(group: str, name: str) -> str:
+    """Return the route that leads joins, and sends, without an interface to this one.
+
+    IPv6 looks at the table `local` first, where every interface has ff00::/8.
+    """
+    if ":" in group:
+        return f"ip -6 route add multicast {group}/128 dev {name} table local metric 1"
+    return f"ip route add {group} dev {name} (undo: ip route del)"
+
+
 def warning(ident: str, title: str, evidence: list[str], hint: str, where: str) -> Finding:
     """Return what may matter, and does not explain the fault by itself."""
     return Finding(ident, "warning", title, evidence, hint, where, INFERRED)
