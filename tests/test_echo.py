@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -409,6 +410,20 @@ def test_a_known_asker_is_judged_anew_where_anything_differs(
     assert [one["seq"] for one in heard] == [0, 1, 9, 2, 8]
     told = [one for one in stream.datagrams if one["direction"] == "tx"]
     assert [one["length"] for one in heard] == [one["length"] for one in told] == [*map(len, right)]
+
+
+def test_without_a_descriptor_left_answers_go_on(pair: Pair) -> None:
+    """What an answer over IPv6 was sent from takes a socket to find out, and is not worth one."""
+    a, b = pair
+    echo = start(b, GROUP6, "-i", "b0", "-v")
+    for number, spare in enumerate((100, 0), start=1):  # before, whatever it takes is loaded
+        held = len(list(Path(f"/proc/{echo.pid}/fd").iterdir()))
+        resource.prlimit(echo.pid, resource.RLIMIT_NOFILE, (held + spare, 1000))
+        assert len(wire.ask(a, "ff15::1", 5004, request(number), count=1)) == 1
+        echo.wait_stdout('"direction":"tx"', count=number)
+    resource.prlimit(echo.pid, resource.RLIMIT_NOFILE, (1000, 1000))
+    sent = [one["src"] for one in end(echo).all("datagram") if one["direction"] == "tx"]
+    assert sent == [b.addr6(), ""]
 
 
 def test_an_asker_who_cannot_be_reached_is_counted_and_no_more(pair: Pair) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mcastctl.decode.stream import recognise
 from mcastctl.model import answering, probe, refusal
 from mcastctl.model.address import family, is_multicast, keeps_zone
+from mcastctl.model.errors import SocketError
 from mcastctl.model.limits import Limits
 from mcastctl.model.pacing import SourceLimit
 from mcastctl.model.records import Datagram, Record
@@ -305,13 +306,13 @@ def _children(argv: list[str] | None) -> "Children | None":
 
 def _source_towards(request: Datagram, arrival: Arrival) -> str:
     """Return the address the kernel answers `request` from, '' if it cannot tell."""
-    with closing(sockopts.open_udp(6)) as asker:
-        scope = arrival.ifindex if keeps_zone(request.src) else 0
-        try:
+    scope = arrival.ifindex if keeps_zone(request.src) else 0
+    try:
+        with closing(sockopts.open_udp(6)) as asker:
             asker.connect((request.src, request.sport, 0, scope))
-        except OSError:
-            return ""
-        return str(asker.getsockname()[0])
+            return str(asker.getsockname()[0])
+    except (OSError, SocketError):  # no route, or no descriptor: the answer is on its way already
+        return ""
 
 
 def _sent(request: Datagram, arrival: Arrival, payload: bytes) -> Datagram:
