@@ -139,9 +139,13 @@ def test_what_is_deaf_from_the_beginning_says_why(world: World) -> None:
     wire.b.sh(f"echo 1 > {SWITCH}")
     args = ("listen", "[ff15::77]:5004", "-i", "b0", "-T", "100ms", "-j")
     off = Stream.of(wire.b.mcastctl(*args))
-    wire.b.ip("link add br9 type bridge", "link set b0 master br9")
+    wire.b.ip("link set b0 mtu 1000")
+    small = Stream.of(wire.b.mcastctl(*args))
+    wire.b.ip("link set b0 mtu 1500", "link add br9 type bridge", "link set b0 master br9")
     port = Stream.of(wire.b.mcastctl(*args))
-    assert [notices(one, "deaf")[0]["causes"] for one in (off, port)] == [["no-ipv6"], ["enslaved"]]
+    causes = [notices(one, "deaf")[0]["causes"] for one in (off, small, port)]
+    assert causes == [["no-ipv6"], ["small-mtu"], ["enslaved"]]
+    assert [len(one.all("joined")) for one in (off, small, port)] == [1, 0, 1]
 
 
 def test_a_hint_is_about_what_is_listened_on_now(world: World) -> None:

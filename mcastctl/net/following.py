@@ -74,11 +74,18 @@ class Following:
         self._watch: LinkWatch | None = None
 
     def begin(self, loop: Loop) -> Iterator[Told]:
-        """Open every subscription or none, but for those that wait; yield what was joined."""
+        """Open every subscription or none, but for those that wait; yield what was joined.
+
+        What its interface has too small an MTU for waits, too.
+        """
         self._loop, self._watch = loop, LinkWatch()
         if self._watch.told:
             loop.watch(self._watch.fileno())
-        there = [place for place in self._places if place.subscription.nic.ifindex]
+        present = [place for place in self._places if place.subscription.nic.ifindex]
+        for hearing in {place.hearing for place in present if place.version == 6}:
+            state = linkwatch.state(Nic(hearing.name, hearing.ifindex))
+            hearing.mtu = 0 if state is None else state.mtu
+        there = [place for place in present if not place.held]
         later = len(self._places) - len(there)
         opened = open_all([place.subscription for place in there], self._open, later=later)
         for place, one in zip(there, opened, strict=True):
@@ -89,7 +96,7 @@ class Following:
         for hearing in self._hearings():
             if not hearing.ifindex:
                 yield from self._note(hearing, LATE, now)
-        yield from self._judge({place.hearing for place in there})
+        yield from self._judge({place.hearing for place in present})
         self.alarm_ns = self._next_ns()
 
     @property
