@@ -354,7 +354,7 @@ CAUSES: list[tuple[str, Facts]] = [
     ("host.xdp_drop", silent(drops=drop("NOT_SPECIFIED", "veth_xdp_rcv_skb"))),
     (
         "host.xdp_drop",
-        silent(details={2: LinkDetails(True, None, 0)}, **counters(**{"dev_eth0.rx_packets": 50})),
+        silent(details={2: LinkDetails(True, None, 0)}, untapped=50),
     ),
     ("host.xfrm_policy", receiver(drops=drop("XFRM_POLICY"))),
     (
@@ -725,6 +725,15 @@ HEALTHY = {
     "TTL 0 that leaves": sender(flows=flow(direction="out", src=ME4, ttl=0)),
     "router": router(),
     "switch": switch(),
+    "a redundant port of a spanning tree": switch(
+        details={9: LinkDetails(False, None, 0, tree=True)},
+        bridges=bridge(port("p1"), port("p2"), port("p3", state="blocking")),
+        flows=flow(iface="p1") | flow(iface="p3") | flow(iface="p2", direction="out"),
+    ),
+    "a port without a cable": switch(
+        links=LINKS | {4: link(4, "p3")._replace(flags=frozenset({"up"}))},
+        bridges=bridge(port("p1"), port("p2"), port("p3", ifindex=4, state="disabled")),
+    ),
     "switch that floods": switch(database=(), bridges=bridge(snooping=False)),
 }
 

@@ -150,5 +150,6 @@ def listen(sock: Socket, name: str) -> None:
 
 def statistics(sock: Socket) -> Drops:
     """Return what was counted since the last call (PACKET_STATISTICS sets it back to zero)."""
-    packets, drops, _freezes = struct.unpack("@III", sock.getsockopt(_SOL_PACKET, _STATISTICS, 12))
+    told = sock.getsockopt(_SOL_PACKET, _STATISTICS, 12)  # without a TPACKET_V3 ring: 8 bytes
+    packets, drops = struct.unpack_from("@II", told)
     return Drops(packets, drops)

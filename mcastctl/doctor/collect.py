@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mcastctl.capture.glance import Glance
 from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
+from mcastctl.doctor.tally import Tally
 from mcastctl.doctor.wire import Wire
 from mcastctl.host import (
     applications,
@@ -145,6 +146,7 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
                 told["why_no_wire"] = ""
             except SocketError as error:
                 told["why_no_wire"] = error.message
+        tally = _tally(question, stack) if glance is not None else None
         start = time.monotonic_ns()  # to open all that may take longer than the watch itself
         deadline = start + int(watch_s * 1e9)
         sample = decoded = 0
@@ -165,6 +167,7 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
                 glance = None
         if glance is not None:
             loop.unwatch(glance.fileno())
+        told["untapped"] = tally.missing() if tally is not None else None
         watch.poll()
         failing.poll()
         told["drops"] = dict(watch.drops)
@@ -191,6 +194,13 @@ def _only_source(question: Question) -> str | None:
     if several or (question.family == 6 and keeps_zone(question.group)):
         return None
     return question.sources[0]
+
+
+def _tally(question: Question, stack: ExitStack) -> Tally | None:
+    """Return what counts the frames that no capture sees, None where nothing is named or there."""
+    with suppress(SocketError, OSError):
+        return stack.enter_context(Tally(question.ifindex))
+    return None
 
 
 def _queued(question: Question) -> dict[int, int]:

@@ -75,7 +75,8 @@ class Facts(NamedTuple):
     the control plane. `why_no_*` say what could not be seen
     and what privilege would help, '' when it was seen. `queues` are samples of the receive
     queues by inode. `route` is where the group leaves, `bound_route` by the interface in question.
-    `probe` is what the active tests told, None without them.
+    `probe` is what the active tests told, None without them. `untapped` counts frames of the
+    interface in question that no capture could see.
     """
 
     question: Question
@@ -118,6 +119,7 @@ class Facts(NamedTuple):
     drops_before: Mapping[int, int] = {}
     failing: int = 0
     watched_s: float = 0.0
+    untapped: int | None = None
     probe: Probed | None = None
 
     def moved(self, counter: str) -> int:

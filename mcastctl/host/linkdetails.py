@@ -1,4 +1,4 @@
-"""What a link carries that decides about frames: XDP program, macvlan mode, the link below.
+"""What a link carries that decides about frames: XDP, macvlan mode, spanning tree, what is below.
 
 From RTM_GETLINK (IFLA_XDP, IFLA_INFO_DATA, IFLA_LINK of <linux/if_link.h>). Linux only.
 """
@@ -12,6 +12,7 @@ _RTM_GETLINK = 18
 _IFINFO = struct.Struct("=BBHiII")  # struct ifinfomsg
 _LINK, _LINKINFO, _XDP = 5, 18, 43  # IFLA_*
 _INFO_KIND, _INFO_DATA, _XDP_ATTACHED, _XDP_PROGRAM, _MACVLAN_MODE = 1, 2, 2, 4, 1
+_BRIDGE_STP = 5  # IFLA_BR_STP_STATE
 _MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 
 
@@ -20,12 +21,14 @@ class LinkDetails(NamedTuple):
 
     `below` is the index of the link underneath (macvlan, VLAN), 0 for none; it may be one of
     another network namespace. `program` is the id of the XDP program.
+    `tree` tells whether a bridge speaks the spanning tree protocol.
     """
 
     xdp: bool
     mode: str | None
     below: int
     program: int = 0
+    tree: bool = False
 
 
 def read() -> dict[int, LinkDetails]:
@@ -43,11 +46,14 @@ def details(message: bytes) -> tuple[int, LinkDetails]:
     index = _IFINFO.unpack_from(message, 16)[3]
     told = dict(netlink.attributes(message, 16 + _IFINFO.size))
     info = dict(netlink.attributes(told.get(_LINKINFO, b"")))
-    mode = None
-    if info.get(_INFO_KIND, b"").rstrip(b"\0") in (b"macvlan", b"macvtap"):
+    kind = info.get(_INFO_KIND, b"").rstrip(b"\0")
+    mode, data = None, dict[int, bytes]()
+    if kind in (b"macvlan", b"macvtap", b"bridge"):
         data = dict(netlink.attributes(info.get(_INFO_DATA, b"")))
+    if kind.startswith(b"macv"):
         mode = _MODES.get(netlink.number(data.get(_MACVLAN_MODE, b"")))
     xdp = dict(netlink.attributes(told.get(_XDP, b"")))
     program = netlink.number(xdp.get(_XDP_PROGRAM, b""))
     below = netlink.number(told.get(_LINK, b""))
-    return index, LinkDetails(any(xdp.get(_XDP_ATTACHED, b"\0")), mode, below, program)
+    tree = kind == b"bridge" and netlink.number(data.get(_BRIDGE_STP, b"")) > 0
+    return index, LinkDetails(any(xdp.get(_XDP_ATTACHED, b"\0")), mode, below, program, tree)

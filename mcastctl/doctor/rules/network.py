@@ -331,6 +331,16 @@ def remarks(facts: Facts) -> list[Finding]:
                 "network",
             )
         )
+    if details is not None and details.xdp:
+        found.append(
+            warning(
+                "host.xdp_drop",
+                f"an XDP program on {name} sees every frame before anything else does",
+                [f"link {name}: an XDP program is attached (IFLA_XDP)"],
+                f"does it pass the group? 'bpftool net show dev {name}' tells whose it is",
+                "host",
+            )
+        )
     asked = any(_is_query(facts, one) for one in facts.control)
     if not asked and not facts.why_no_wire:
         found.append(

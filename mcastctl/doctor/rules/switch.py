@@ -18,6 +18,7 @@ from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
 _PASSING = ("forwarding", "unknown")
+_SOON = ("listening", "learning")
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -99,20 +100,62 @@ def _checksum(facts: Facts) -> Finding | None:
 
 
 def _state(facts: Facts) -> Finding | None:
-    """net.stp_blocked: a port that does not forward."""
+    """net.stp_blocked: a port that does not forward, and leads to somebody.
+
+    A spanning tree blocks redundant ports: that is no fault while others lead to the same place.
+    """
     bridge = _bridge(facts)
     for port in bridge.ports if bridge else ():
-        if port.state not in _PASSING:
-            name = bridge.iface if bridge else ""
+        link = facts.links.get(port.ifindex)
+        plugged = link is None or "carrier" in link.flags
+        if bridge is None or port.state in _PASSING or not plugged:
+            continue
+        details = facts.details.get(bridge.ifindex)
+        tree = details is not None and details.tree
+        behind = _only_behind(facts, bridge, port)
+        soon = port.state in _SOON and not _leaving(facts, bridge)
+        if not tree or behind or soon:
             return error(
                 "net.stp_blocked",
-                f"port {port.iface} of {name} is in state {port.state}: it passes nothing",
-                [f"bridge link: {port.iface} state {port.state}"],
-                f"wait twice the forward delay, set forward_delay 0 on {word(name)}, or "
-                f"bridge link set dev {word(port.iface)} state 3",
+                f"port {port.iface} of {bridge.iface} is in state {port.state}: it passes nothing",
+                [f"bridge link: {port.iface} state {port.state}", *behind],
+                _opening(bridge, port, tree=tree),
                 "network",
+                PROVED if behind or not tree else INFERRED,
             )
     return None
+
+
+def _opening(bridge: Bridge, port: BridgePort, *, tree: bool) -> str:
+    """Return what opens a port; never by force, which could close a loop."""
+    if port.state in _SOON:
+        least = 200 if tree else 0  # hundredths of a second
+        return (
+            "wait twice the forward delay; ports of hosts: portfast on a switch, here "
+            f"ip link set {word(bridge.iface)} type bridge forward_delay {least}"
+        )
+    if tree:
+        return (
+            f"the spanning tree blocks it: find the second way that it sees (bridge link show dev "
+            f"{word(port.iface)}, and the switch behind it), and why that one does not pass the group"
+        )
+    return (
+        f"STP is off on {bridge.iface}, so somebody blocked it: find out why; where it is no "
+        f"second way to the same switch: ip link set {word(port.iface)} down, then up"
+    )
+
+
+def _only_behind(facts: Facts, bridge: Bridge, port: BridgePort) -> list[str]:
+    """Return, as evidence, the sender or member that this port leads to, and no other does."""
+    others = {one.iface for one in bridge.ports if one.state in _PASSING}
+    came = facts.wire().get(port.iface)
+    found = []
+    if came and not others & _entering(facts, bridge):
+        found.append(f"capture: {came} datagrams came in by {port.iface}, none by any other port")
+    served = others & (_leaving(facts, bridge) | _reported(facts, bridge))
+    if port.iface in _reported(facts, bridge) and not served:
+        found.append(f"capture: a report of {facts.question.group} came in by {port.iface} alone")
+    return found
 
 
 def _isolated(facts: Facts) -> Finding | None:
