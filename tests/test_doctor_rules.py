@@ -10,8 +10,10 @@ import pytest
 
 from mcastctl.doctor import rules
 from mcastctl.doctor.facts import Answers, Facts, Knobs, Question
-from mcastctl.doctor.report import placed
+from mcastctl.doctor.probe.results import Injected, Probed
+from mcastctl.doctor.report import placed, raised
 from mcastctl.doctor.rules import delivery
+from mcastctl.doctor.rules.verdict import joining
 from mcastctl.doctor.wire import Control, Flow
 from mcastctl.host.applications import Application, Options
 from mcastctl.host.borrowed import Filter
@@ -19,6 +21,9 @@ from mcastctl.host.drops import Drop
 from mcastctl.host.firewall import Rule
 from mcastctl.host.linkdetails import LinkDetails
 from mcastctl.host.sockets import BoundSocket
+from mcastctl.host.trafficcontrol import Action
+from mcastctl.host.trafficcontrol import Control as TrafficControl
+from mcastctl.host.trafficcontrol import Filter as TrafficFilter
 from mcastctl.model.forwarding import (
     Bridge,
     BridgePort,
@@ -678,6 +683,12 @@ def test_every_cause_of_the_catalogue_is_in_the_table() -> None:
     assert known == {one[0] for one in CAUSES}
 
 
+def redirect(target: int) -> dict[str, Any]:
+    """A filter on the way in that redirects as many packets as there are datagrams."""
+    action = Action("mirred", f"redirect to index {target}", 50, 0)
+    return {"traffic": TrafficControl((), (TrafficFilter(2, "ingress", "u32", 1, "", (action,)),))}
+
+
 HEALTHY = {
     "receiver": receiver(),
     "receiver, IPv6": receiver(G6),
@@ -734,6 +745,30 @@ HEALTHY = {
         links=LINKS | {4: link(4, "p3")._replace(flags=frozenset({"up"}))},
         bridges=bridge(port("p1"), port("p2"), port("p3", ifindex=4, state="disabled")),
     ),
+    "a filter redirects another group": receiver(**redirect(3), **counters(Ip_InReceives=50)),
+    "shaped by an ifb device": receiver(
+        links=LINKS | {4: link(4, "ifb0")._replace(kind="ifb")}, **redirect(4)
+    ),
+    "a port of the bridge that has joined": receiver(
+        links=LINKS | {2: ETH0._replace(master=4), 4: link(4, "br0")._replace(kind="bridge")},
+        memberships=(member()[0]._replace(ifindex=4, iface="br0"),),
+        flows=flow() | flow(iface="br0"),
+        applications=(app(joined=(Filter(4, G4, "exclude", ()),)),),
+    ),
+    "sender of one link": sender(LOCAL4, control={}),
+    "sender of one link, IPv6": sender(LL6, control={}),
+    "a router drops its own copy": router(
+        drops=drop("NETFILTER_DROP"),
+        flows=flow() | flow(iface="eth1", direction="out"),
+        entries_before=(ENTRY._replace(packets=0),),
+    ),
+    "a router refuses other sources": router(
+        **UNSEEN,
+        knobs=dict.fromkeys(LINKS, Knobs(1, False, 3, 0)),
+        entries_before=(ENTRY._replace(packets=0),),
+        forwarding_interfaces=(VIF._replace(packets_out=50),),
+        **counters(TcpExt_IPReversePathFilter=50, Ip_ForwDatagrams=50),
+    ),
     "switch that floods": switch(database=(), bridges=bridge(snooping=False)),
 }
 
@@ -772,7 +807,60 @@ HEALTHY |= {
 
 @pytest.mark.parametrize("facts", HEALTHY.values(), ids=HEALTHY)
 def test_healthy_worlds_raise_no_error(facts: Facts) -> None:
-    assert [one for one in rules.diagnose(placed(facts)) if one.severity == "error"] == []
+    assert [one for one in rules.diagnose(raised(placed(facts))) if one.severity == "error"] == []
+
+
+def typed_rule(protocol: str, text: str) -> dict[str, Any]:
+    """A rule on the way out about one type of messages."""
+    looks_at = {"payload": {"protocol": protocol, "field": "type"}}
+    match = {"match": {"op": "==", "left": looks_at, "right": text}}
+    words = f"{protocol} type {text} drop"
+    return {"dropping": (Rule("inet", "t", "c", 4, ("output",), (), "drop", (match,), 0, words),)}
+
+
+POLICY = {
+    "dropping": (Rule("inet", "t", "c", None, ("output",), (), "policy", (), 0, "policy drop"),)
+}
+SILENT = {
+    "an XDP program that passes": (silent(details={2: LinkDetails(True, None, 0)}, untapped=2), ""),
+    "a policy that accepts IGMP": (silent(**POLICY), ""),
+    "a rule about ICMP": (silent(**typed_rule("icmp", "timestamp-reply")), ""),
+    "one of IPv4": (silent(G6, **typed_rule("icmp", "timestamp-reply")), ""),
+    "one about echoes": (silent(G6, **typed_rule("icmpv6", "echo-request")), ""),
+    "MLD reports": (
+        silent(G6, **typed_rule("icmpv6", "mld2-listener-report")),
+        "host.firewall_mld_out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "cause"), SILENT.values(), ids=SILENT)
+def test_silence_is_the_fault_of_no_innocent_rule(facts: Facts, cause: str) -> None:
+    found = rules.diagnose(placed(facts))[0]
+    assert (found.id, found.certain) == (cause or "net.not_on_wire", "inferred")
+
+
+def test_an_interface_that_is_gone_is_told() -> None:
+    for facts, cause in ((receiver(), "if.down"), (sender(), "tx.interface_down")):
+        found = rules.diagnose(facts._replace(links={1: LO}))[0]
+        assert found.id == cause
+        assert "eth0 is gone" in found.title
+
+
+@pytest.mark.parametrize("way", ["ingress", "loop"])
+def test_only_the_like_of_what_is_missing_acquits(way: str) -> None:
+    """And only where the silence was long."""
+    passed = Injected(S4, True, way, 3, {Drop("UDP_CSUM", "f", 2, False): 3}, 1)
+    for real, watched_s in ((True, 5.0), (True, 0.5), (False, 5.0)):
+        done = Probed("eth0", injected=passed._replace(real_source=real))
+        found = rules.diagnose(silent(probe=done, watched_s=watched_s))[0]
+        proved = real and watched_s > 1 and way == "ingress"
+        assert (found.id, found.certain == "proved") == ("net.not_on_wire", proved)
+
+
+def test_the_route_that_leads_joins() -> None:
+    """IPv6 has ff00::/8 in its local table, which comes first."""
+    assert "multicast ff15::1:1/128 dev eth0 table local" in joining(G6, "eth0")
 
 
 def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:

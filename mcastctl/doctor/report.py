@@ -27,8 +27,25 @@ def run(
     facts = placed(collect.collect(question, watch_s, loop, privileged=privileged))
     if say is not None and loop.stopped_by is None:
         facts = probe.probe(facts, loop, say, named=bool(question.ifindex))
+    facts = raised(facts)
     walked = path.stations(facts) if question.role == "receiver" else []
     return rules.diagnose(facts), walked
+
+
+def raised(facts: Facts) -> Facts:
+    """Return the facts about the bridge or bond, where a port of it was named and it has joined.
+
+    What comes in by such a port is the link's above it: programs hear nothing of the port itself.
+    """
+    question = facts.question
+    port = facts.links.get(question.ifindex)
+    above = facts.links.get(port.master or 0) if port else None
+    if above is None or above.kind == "vrf" or question.role != "receiver":
+        return facts
+    if facts.member_on(question.ifindex) or not facts.member_on(above.ifindex):
+        return facts
+    question = question._replace(ifindex=above.ifindex, iface=above.name)
+    return facts._replace(question=question)
 
 
 def interface(text: str, *, elsewhere: bool) -> tuple[str, int]:

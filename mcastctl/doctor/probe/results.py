@@ -101,5 +101,9 @@ class Probed(NamedTuple):
         return bool(self.joined and self.joined.heard)
 
     def acquits(self) -> bool:
-        """Tell whether datagrams like the missing ones pass everything up to the sockets."""
-        return bool(self.injected and self.injected.passed)
+        """Tell whether datagrams like the missing ones pass everything up to the sockets.
+
+        Only those of the sender's own address, that came in as if by the wire, are like them.
+        """
+        one = self.injected
+        return one is not None and one.passed and one.way == "ingress" and one.real_source

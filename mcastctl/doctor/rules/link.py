@@ -14,6 +14,8 @@ _ENOUGH = 12
 def down(facts: Facts) -> Finding | None:
     """if.down, for a sender tx.interface_down: the interface is administratively down."""
     link = facts.links.get(facts.question.ifindex)
+    if link is None and facts.links and facts.question.ifindex:
+        return _gone(facts)
     if link is None or "up" in link.flags:
         return None
     said = [f"link {link.name}: flag UP is not set"]
@@ -25,6 +27,17 @@ def down(facts: Facts) -> Finding | None:
         f"{link.name} is administratively down",
         said,
         f"ip link set {word(link.name)} up (routes over it are gone and must be added again)",
+        "host",
+    )
+
+
+def _gone(facts: Facts) -> Finding:
+    question = facts.question
+    return error(
+        "tx.interface_down" if question.role == "sender" else "if.down",
+        f"{question.iface} is gone: deleted, or moved to another namespace",
+        [f"rtnetlink: no link has index {question.ifindex} any more"],
+        f"its memberships ended with it: make {question.iface} again, then join again",
         "host",
     )
 

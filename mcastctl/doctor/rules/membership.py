@@ -3,7 +3,7 @@
 import errno
 
 from mcastctl.doctor.facts import Facts
-from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first
+from mcastctl.doctor.rules.verdict import INFERRED, PROVED, Rule, error, first, joining
 from mcastctl.host.applications import Application
 from mcastctl.host.borrowed import Filter
 from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, is_ssm, scope6
@@ -168,8 +168,7 @@ def _other_interface(facts: Facts) -> Finding | None:
         "rx.joined_wrong_iface",
         f"{question.group} is joined on {elsewhere}, not on {name}",
         evidence,
-        f"name the interface in the join (imr_ifindex), or: ip route add {question.group} "
-        f"dev {word(name)} (undo: ip route del)",
+        f"name the interface in the join (imr_ifindex), or: {joining(question.group, name)}",
         "socket",
     )
 

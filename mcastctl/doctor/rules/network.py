@@ -1,6 +1,8 @@
 """Nothing of the group came in: what of that lies in this host's reports, else in the network."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import delivery
@@ -9,9 +11,21 @@ from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
 from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 _REPORTS = {4: "224.0.0.22", 6: "ff02::16"}
+_WAY_OUT = ("output", "postrouting", "egress")
+_WORDS = {4: ("igmp",), 6: ("icmpv6", "ipv6-icmp")}
+_TYPES: dict[str, tuple[str, ...]] = {
+    "224.0.0.22": ("membership-report-v3", "34"),
+    "224.0.0.1": ("membership-query", "17"),
+    "ff02::16": ("mld2-listener-report", "143"),
+    "ff02::1": ("mld-listener-query", "130"),
+}
+"""As nft names them, by the group they go to."""
 _QUERIES = {4: "224.0.0.1", 6: "ff02::1"}
+_LONG_S = 5.0
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - of queriers without an address: switches
 _NAMES = {4: ("igmp", "igmp"), 6: ("mld", "ipv6-icmp")}
 
 
@@ -28,7 +42,8 @@ def link_local(facts: Facts) -> Finding | None:
     routed = question.role == "router" and len(facts.links) > 2
     if question.role == "router" and not routed:
         return None
-    off = f"{', '.join(far)} is not on this link" if far else "nobody on this link has joined it"
+    off = f"{', '.join(far)} is not on this link" if far else "nobody on this link reports it"
+    asked = question.role == "sender"
     scope = "224.0.0.0/24 (RFC 5771)" if question.family == 4 else "scope 2 (RFC 4291)"
     return error(
         "group.link_local_scope",
@@ -36,12 +51,29 @@ def link_local(facts: Facts) -> Finding | None:
         [f"{question.group} lies in {scope}", off],
         f"use a group of wider scope: {'ff15::/16' if question.family == 6 else '239.0.0.0/8'}",
         "network",
+        INFERRED if asked else PROVED,
+    )
+
+
+def stays(facts: Facts) -> Finding:
+    """Return, for a sender, that a group is heard on its own link only."""
+    return warning(
+        "group.link_local_scope",
+        f"{facts.question.group} is heard on this link only: no router ever forwards it",
+        ["224.0.0.0/24 (RFC 5771), ff02::/16 (RFC 4291)"],
+        "for listeners elsewhere, a group of wider scope: 239.0.0.0/8, ff15::/16",
+        "network",
     )
 
 
 def _routed_away(facts: Facts) -> bool:
-    """Tell whether a sender's listeners must be elsewhere: nobody here reports the group."""
+    """Tell whether a sender's listeners must be elsewhere: asked, nobody here reports the group.
+
+    Without a router's query members have no cause to, and without a capture none is seen.
+    """
     group = facts.question.group
+    if not any(one.kind == "query" and one.src not in _UNSPECIFIED for one in facts.control):
+        return False
     reported = any(
         one.group == group and one.kind == "report" and one.direction == "in"
         for one in facts.control
@@ -80,7 +112,10 @@ def reports_dropped(facts: Facts) -> Finding | None:
     )
     tried = facts.probe.reports if facts.probe else None
     dropped += (tried.dropped or 0) if tried else 0
-    rule = _rule(facts, ("output", "postrouting", "egress"), _REPORTS[version])
+    rule = _rule(facts, _WAY_OUT, _REPORTS[version])
+    unsent = tried is not None and tried.left == 0
+    if not dropped and not unsent:
+        rule = rule if rule is not None and _takes(facts, rule, _REPORTS[version]) else None
     if not dropped and (rule is None or _left(facts)):
         return None
     evidence = [f"kernel dropped {dropped} reports: NETFILTER_DROP"] if dropped else []
@@ -184,9 +219,39 @@ def _control(facts: Facts, dst: str) -> Packet:
 def _rule(facts: Facts, hooks: tuple[str, ...], dst: str) -> Rule | None:
     """Return a rule that names the protocol of reports, and drops it."""
     for one in suspects(facts, hooks, _control(facts, dst)):
-        if "igmp" in one.text or "icmp" in one.text or dst in one.text or one.verdict == "policy":
+        named = any(word in one.text for word in _WORDS[facts.question.family])
+        other = _type(one) is not None and not _type_takes(one, dst)
+        if (named or dst in one.text or one.verdict == "policy") and not other:
             return one
     return None
+
+
+def _type(rule: Rule) -> Mapping[str, Any] | None:
+    """Return the expression of a rule that looks at the type of ICMP or IGMP messages."""
+    for each in rule.matches:
+        match = each.get("match")
+        left = match.get("left") if isinstance(match, dict) else None
+        looked = left.get("payload") if isinstance(left, dict) else None
+        if isinstance(looked, dict) and looked.get("field") == "type":
+            return match
+    return None
+
+
+def _type_takes(rule: Rule, dst: str) -> bool:
+    """Tell whether the type that a rule names is that of the messages sent to `dst`."""
+    match = _type(rule)
+    if match is None or match.get("op") == "!=":
+        return False
+    right = match.get("right")
+    listed = right.get("set", []) if isinstance(right, dict) else [right]
+    return any(str(one) in _TYPES[dst] for one in listed)
+
+
+def _takes(facts: Facts, rule: Rule, dst: str) -> bool:
+    """Tell whether a rule drops these messages without a doubt; a policy alone does not."""
+    return must_match(rule, _control(facts, dst)) or (
+        len(rule.matches) == 1 and _type_takes(rule, dst)
+    )
 
 
 def other_port(facts: Facts) -> Finding | None:
@@ -312,8 +377,13 @@ def silent(facts: Facts) -> Finding:
         evidence,
         hint,
         "network",
-        PROVED if acquitted else INFERRED,
+        PROVED if acquitted and _long(facts) else INFERRED,
     )
+
+
+def _long(facts: Facts) -> bool:
+    """Tell whether silence on the wire was more than a pause between two bursts."""
+    return not facts.why_no_wire and facts.watched_s >= _LONG_S
 
 
 def remarks(facts: Facts) -> list[Finding]:
@@ -331,13 +401,25 @@ def remarks(facts: Facts) -> list[Finding]:
                 "network",
             )
         )
+    policy = _rule(facts, _WAY_OUT, _REPORTS[facts.question.family])
+    if policy is not None and policy.verdict == "policy" and not _left(facts):
+        protocol = _NAMES[facts.question.family][0]
+        found.append(
+            warning(
+                f"host.firewall_{protocol}_out",
+                f"what leaves is dropped unless a rule accepts it: are {protocol.upper()} reports?",
+                [describe(facts, policy)],
+                "--probe tells whether a report leaves; see 'nft list ruleset'",
+                "host",
+            )
+        )
     if details is not None and details.xdp:
         found.append(
             warning(
                 "host.xdp_drop",
                 f"an XDP program on {name} sees every frame before anything else does",
                 [f"link {name}: an XDP program is attached (IFLA_XDP)"],
-                f"does it pass the group? 'bpftool net show dev {name}' tells whose it is",
+                f"does it pass the group? 'bpftool net show dev {word(name)}' tells whose it is",
                 "host",
             )
         )

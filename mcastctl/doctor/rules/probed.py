@@ -5,7 +5,6 @@ import errno
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.probe.results import Injected, Sent
 from mcastctl.doctor.rules import dropped, egress, packetfilter, series
-from mcastctl.doctor.rules.membership import ENOUGH
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, info, refused
 from mcastctl.model import refusal
 from mcastctl.model.records import Finding
@@ -75,7 +74,6 @@ def forgotten(facts: Facts) -> Finding | None:
     if probe is None or probe.crafted is None or not probe.crafted.came:
         return None
     came = f"after one {probe.crafted.said}, made by hand, {probe.crafted.came} datagrams came"
-    certain = PROVED if probe.crafted.came >= ENOUGH else INFERRED
     if probe.reports is not None and probe.reports.left == 0:
         name = "mld" if facts.question.family == 6 else "igmp"
         return error(
@@ -99,10 +97,14 @@ def forgotten(facts: Facts) -> Finding | None:
     return error(
         "net.no_querier",
         f"the switch behind {name} had forgotten the membership: nobody asked for it",
-        [came, f"before, nothing came in {facts.watched_s:.1f} s although it is joined here"],
+        [
+            came,
+            f"before, nothing came in {facts.watched_s:.1f} s although it is joined here; a sender "
+            "that pauses longer looks the same",
+        ],
         "enable a querier: 'ip link set BRIDGE type bridge mcast_querier 1', or a router's",
         "network",
-        certain,
+        INFERRED,
     )
 
 

@@ -18,6 +18,8 @@ from mcastctl.model.records import Finding
 from mcastctl.model.shell import setting, word
 
 _FEW = 3
+_MOST = 0.8
+"""What is lost on the way is more than what came while the counters were read."""
 _FILES = {4: ("ip_mr_cache", "ip_mr_vif"), 6: ("ip6_mr_cache", "ip6_mr_vif")}
 
 
@@ -197,6 +199,20 @@ def _grown(facts: Facts) -> int:
     )
 
 
+def _passed_on(facts: Facts) -> bool:
+    """Tell whether most of what the entries counted left by every interface they name."""
+    grown = _grown(facts)
+    ways = {way.iface for one in _entries(facts) for way in one.oifs}
+    if grown < _FEW or not ways:
+        return False
+    if facts.why_no_wire:
+        sent = sum(one.packets_out for one in facts.forwarding_interfaces) - facts.forwarded_before
+        forwarded = facts.moved("Ip.ForwDatagrams") + facts.moved("Ip6OutForwDatagrams")
+        return min(sent, forwarded) >= grown * len(ways) * _MOST
+    came, left = sum(facts.wire().values()), facts.wire("out")
+    return came > 0 and all(left.get(name, 0) >= came * _MOST for name in ways)
+
+
 def _unseen_way(facts: Facts) -> Finding | None:
     """Without the wire: the entry's counters, those of the interfaces and of forwarding."""
     entries = _entries(facts)
@@ -241,6 +257,8 @@ def _unseen_way(facts: Facts) -> Finding | None:
 
 def _dropped(facts: Facts) -> Finding | None:
     """router.firewall_forward, router.rp_filter: the kernel names the reason."""
+    if _passed_on(facts):
+        return None  # what it dropped was the copy for this host itself, or for another way
     counts = {one.reason: 0 for one in facts.drops}
     for one, count in facts.drops.items():
         if not one.control:
@@ -275,6 +293,8 @@ def _unseen_rp_filter(facts: Facts) -> Finding | None:
     strict = [facts.name(index) for index, one in facts.knobs.items() if one.rp_filter]
     if not facts.why_no_drops or refused < 3 or not strict or facts.question.family == 6:
         return None
+    if _grown(facts) >= _FEW:
+        return None  # it refused others: those asked about got as far as the cache
     way = facts.reverse.iface if facts.reverse else None
     return error(
         "router.rp_filter",

@@ -12,6 +12,7 @@ from mcastctl.doctor.rules.verdict import (
     error,
     first,
     info,
+    joining,
     warning,
     what_root_adds,
 )
@@ -75,8 +76,7 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
             "tx.route_lo",
             f"{question.group} is routed to {used[0]} and never leaves this host",
             evidence,
-            f"ip route add {question.group} dev {word(wanted)}; "
-            f"remove the route to {word(used[0])}",
+            f"{joining(question.group, wanted)}; remove the route to {word(used[0])}",
             "host",
         )
     near = any(":" in one.src and keeps_zone(one.src) for one in flows)
@@ -92,8 +92,8 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
         "tx.wrong_egress",
         f"the datagrams leave by {', '.join(used)}, not by {wanted}",
         evidence,
-        f"IP_MULTICAST_IF = {word(wanted)} in the sender, or: "
-        f"ip route add {question.group} dev {word(wanted)} (undo: ip route del)",
+        f"IP_MULTICAST_IF (IPV6_MULTICAST_IF) = {word(wanted)} in the sender, or: "
+        f"{joining(question.group, wanted)}",
         "socket",
     )
 
@@ -196,6 +196,8 @@ def _leaves(facts: Facts) -> Finding:
 def _remarks(facts: Facts) -> list[Finding]:
     """Return what a receiver further away may suffer from."""
     ttls = {one.ttl for one in facts.outgoing()}
+    if network.is_link_local(facts.question.group):
+        return [network.stays(facts)]
     if not ttls or max(ttls) > 1 or not ip_address(facts.question.group).is_multicast:
         return []
     return [

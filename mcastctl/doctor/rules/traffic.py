@@ -2,7 +2,7 @@
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, moved
-from mcastctl.host.trafficcontrol import Filter
+from mcastctl.host.trafficcontrol import Action, Filter
 from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
@@ -52,14 +52,14 @@ def culprits(facts: Facts, direction: str) -> list[str]:
 
 
 def remedy(facts: Facts, direction: str) -> str:
-    """Return how to look at, and remove, what sits at tc."""
+    """Return how to look at what sits at tc: others may need it, even of the same preference."""
     name = word(facts.name(facts.question.ifindex))
     filters = suspects(facts, direction)
     show = f"tc filter show dev {name} {direction}; 'bpftool net' lists tcx programs, tc does not"
     if not filters:
         return show
     one = filters[0]
-    return f"tc filter del dev {name} {direction} pref {one.preference} (see: {show})"
+    return f"exempt the group before pref {one.preference}: see {show}"
 
 
 def programs_of(facts: Facts, hook: str) -> list[str]:
@@ -68,15 +68,22 @@ def programs_of(facts: Facts, hook: str) -> list[str]:
 
 
 def redirected(facts: Facts) -> Finding | None:
-    """host.tc_drop without a drop: a filter on ingress sends the datagrams somewhere else."""
+    """host.tc_drop without a drop: a filter on ingress sends the datagrams somewhere else.
+
+    What it matches is not told, only how much: it is theirs where IP has not counted them either.
+    """
     name = facts.name(facts.question.ifindex)
     wire = facts.wire().get(name, 0)
     said = [f"capture: {wire} datagrams came in by {name} before it"]
     if facts.why_no_wire:
         wire = facts.moved(f"dev.{name}.rx_packets")
         said = moved(facts, f"dev.{name}.rx_packets")
+    six = facts.question.family == 6
+    counted = facts.moved("Ip6InReceives" if six else "Ip.InReceives")
+    if counted >= max(wire * _SHARE, _ENOUGH) and not _gone(facts, counted):
+        return None
     for one in suspects(facts, "ingress"):
-        elsewhere = any(each.verdict.startswith("redirect") for each in one.actions)
+        elsewhere = any(_leads_away(facts, each) for each in one.actions)
         if elsewhere and _grown(facts, one) >= max(wire * _SHARE, _ENOUGH):
             return error(
                 "host.tc_drop",
@@ -87,6 +94,31 @@ def redirected(facts: Facts) -> Finding | None:
                 INFERRED if facts.why_no_wire else PROVED,
             )
     return None
+
+
+def _leads_away(facts: Facts, one: Action) -> bool:
+    """Tell whether an action redirects for good: an ifb device gives back what it shaped."""
+    head, _, index = one.verdict.rpartition(" index ")
+    if not head.startswith("redirect"):
+        return False
+    target = facts.links.get(int(index)) if index.isdecimal() else None
+    return target is None or target.kind != "ifb"
+
+
+def _gone(facts: Facts, counted: int) -> bool:
+    """Tell whether IP missed the group although other packets came: nothing else can be missing."""
+    name = facts.name(facts.question.ifindex)
+    six = facts.question.family == 6
+    seen = {
+        one: count
+        for one, count in facts.flows.items()
+        if one.direction == "in" and (":" in one.dst) == six
+    }
+    group = facts.wire().get(name, 0)
+    others = [n for one, n in seen.items() if (one.iface, one.dst) != (name, facts.question.group)]
+    lost = sum(seen.values()) - counted
+    alike = any(count >= group * _SHARE for count in others)
+    return bool(group) and not alike and lost >= group * _SHARE
 
 
 def queue_losses(facts: Facts) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mcastctl.doctor.facts import Facts
 from mcastctl.model import refusal
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 Rule = Callable[[Facts], Finding | None]
 """Looks for one cause; None when the facts do not show it."""
@@ -28,6 +29,16 @@ def refused(
     cause = refusal.sending(number, question.group, iface) or refusal.Cause("tx.refused", "", "")
     title = f"{cause.title}: sendto says {refusal.name(number)}"
     return error(cause.ident, title, evidence, cause.hint, where, certain)
+
+
+def joining(group: str, name: str) -> str:
+    """Return the route that leads joins, and sends, without an interface to this one.
+
+    IPv6 looks at the table `local` first, where every interface has ff00::/8.
+    """
+    if ":" in group:
+        return f"ip -6 route add multicast {group}/128 dev {word(name)} table local metric 1"
+    return f"ip route add {group} dev {word(name)} (undo: ip route del)"
 
 
 def warning(ident: str, title: str, evidence: list[str], hint: str, where: str) -> Finding:
