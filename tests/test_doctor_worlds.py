@@ -544,3 +544,16 @@ def test_an_ordinary_user_is_told_what_root_would_add(scene: Scene) -> None:
 def test_a_router_without_a_daemon(scene: Scene) -> None:
     voice(scene.a)
     assert scene.ask(scene.b, GROUP, scene.a.addr4(), "router") == "router.mc_forwarding_off"
+
+
+def test_a_port_of_the_bridge_that_has_joined(scene: Scene) -> None:
+    scene.b.ip(
+        *("link add br0 type bridge", "link set b0 master br0", "link set br0 up"),
+        *("addr flush dev b0", "addr add 10.0.1.3/24 dev br0", "route add default dev br0"),
+    )
+    ear(scene.b, joins=[(GROUP, "br0", "")])
+    voice(scene.a)
+    for privileged in (True, False):
+        target = f"{scene.a.addr4()}@{GROUP}:{PORT}"
+        found = doctor(scene.b, target, "-i", "b0", privileged=privileged)
+        assert answer(found) == "ok", found

@@ -50,7 +50,12 @@ _TRANSIT = ("router", "switch", "host")
 )
 @click.option("--pid", type=p.PID, help="The process that should hear or send.")
 @click.option("-T", "--timeout", type=p.TIME, help="Watch this long (5s).")
-@click.option("--probe", is_flag=True, help="Then join, report, inject, trace; TTL 1, undone.")
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Then join, report, inject, trace; TTL 1, undone. Without root a program that listens may"
+    " get one datagram of ours.",
+)
 @click.option("--self-test", is_flag=True, help="Send and hear on this host.")
 @options.netns
 @options.snapshot()
