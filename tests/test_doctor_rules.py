@@ -859,10 +859,8 @@ def test_only_the_like_of_what_is_missing_acquits(way: str) -> None:
         assert (found.id, found.certain == "proved") == ("net.not_on_wire", proved)
 
 
-def test_remedies_that_work() -> None:
-    """Names with dots for sysctl(8); IPv6 has ff00::/8 in its local table."""
-    assert setting(4, "eth0.7", "rp_filter", 2) == "net.ipv4.conf.eth0/7.rp_filter=2"
-    assert setting(6, "eth0", "disable_ipv6", 0) == "net.ipv6.conf.eth0.disable_ipv6=0"
+def test_the_route_that_leads_joins() -> None:
+    """IPv6 has ff00::/8 in its local table, which comes first."""
     assert "multicast ff15::1:1/128 dev eth0 table local" in joining(G6, "eth0")
 
 

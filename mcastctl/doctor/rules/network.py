@@ -11,6 +11,7 @@ from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
 from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
 from mcastctl.model.records import Finding
+from mcastctl.model.shell import word
 
 _REPORTS = {4: "224.0.0.22", 6: "ff02::16"}
 _WAY_OUT = ("output", "postrouting", "egress")
@@ -418,7 +419,7 @@ def remarks(facts: Facts) -> list[Finding]:
                 "host.xdp_drop",
                 f"an XDP program on {name} sees every frame before anything else does",
                 [f"link {name}: an XDP program is attached (IFLA_XDP)"],
-                f"does it pass the group? 'bpftool net show dev {name}' tells whose it is",
+                f"does it pass the group? 'bpftool net show dev {word(name)}' tells whose it is",
                 "host",
             )
         )

@@ -136,8 +136,8 @@ def _opening(bridge: Bridge, port: BridgePort, *, tree: bool) -> str:
         )
     if tree:
         return (
-            "the spanning tree blocks it: find the second way that it sees (bridge link show dev "
-            f"{word(port.iface)}, and the switch behind it), and why that does not pass the group"
+            f"the spanning tree blocks it: find the second way that it sees (bridge link show dev "
+            f"{word(port.iface)}, and the switch behind it); why does that one not pass the group?"
         )
     return (
         f"STP is off on {bridge.iface}, so somebody blocked it: find out why; where it is no "
