@@ -36,7 +36,6 @@ from mcastctl.model.forwarding import (
 from mcastctl.model.link import Link, LinkAddress
 from mcastctl.model.membership import bare
 from mcastctl.model.route import Reverse, unanswered
-from mcastctl.model.shell import setting
 
 ANY = "0.0.0.0"  # noqa: S104
 G4, OTHER4, SSM4, LOCAL4 = "239.1.1.1", "239.1.1.2", "232.1.1.1", "224.0.0.200"

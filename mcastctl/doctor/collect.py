@@ -72,7 +72,8 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
     read_rules = firewall.read if privileged else _no_rules
     first = _look(read_rules())
     watched = _watch(question, watch_s, loop, privileged=privileged)
-    last = _look(read_rules())
+    again = first.rules if first.rules.why_not else read_rules()  # once is enough to learn why not
+    last = _look(again)
     joined = _joined(question)
     facts = Facts(
         question,
@@ -134,12 +135,14 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
     with ExitStack() as stack:
         failing = stack.enter_context(Failing())
         watch = drops.Watch()
+        of_source = watch
         watch.why_not = told["why_no_wire"] = _ORDINARY
         glance = None
         if privileged:
-            watch = stack.enter_context(
-                drops.watch(question.group, question.port, source=_only_source(question))
-            )
+            watch = of_source = stack.enter_context(drops.watch(question.group, question.port))
+            if watch.method == "bpf" and (source := _only_source(question)) is not None:
+                narrow = drops.watch(question.group, question.port, source=source)
+                of_source = stack.enter_context(narrow)
             try:
                 glance = stack.enter_context(Glance())
                 loop.watch(glance.fileno())
@@ -155,6 +158,7 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
                 sample = now + _SAMPLE_NS
                 failing.poll()
                 watch.poll()
+                of_source.poll()
                 for inode, one in _queued(question).items():
                     queues.setdefault(inode, []).append(one)
             loop.wait(min(deadline, sample))
@@ -169,11 +173,15 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
             loop.unwatch(glance.fileno())
         told["untapped"] = tally.missing() if tally is not None else None
         watch.poll()
+        of_source.poll()
         failing.poll()
-        told["drops"] = dict(watch.drops)
         told["drops_method"] = watch.method
         told["why_no_drops"] = "" if watch.method else watch.why_not
     wire.settle()
+    # Where the source in question is not heard at all, it may come under another address.
+    seen = {one.src for one in wire.flows if one.direction == "in" and one.dst == question.group}
+    heard = of_source.method == "bpf" and not seen.isdisjoint(question.sources)
+    told["drops"] = dict(of_source.drops if heard else watch.drops)
     return told | {
         "flows": wire.flows,
         "control": wire.control,

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from mcastctl.host import procnet
 
 _PATIENCE_S = 1.5
+_AS_ROOT = "run as root: the rules of the packet filter are readable by root only"
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin")
 _DROPPING = ("drop", "reject", "queue")
 _HOOKS = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward"}
@@ -28,7 +30,8 @@ class Rule(NamedTuple):
 
     `hooks` are those that lead to it, `devices` the interfaces of a netdev chain. `matches`
     are the expressions of libnftables-json(5) before the verdict, empty for legacy rules, whose
-    words are in `text`. `packets` counts what matched, None without a counter.
+    words are in `text`. `packets` counts what matched, None without a counter. `spared` are the
+    matches of rules before it in its chain after which a packet may not come to it.
     """
 
     family: str
@@ -41,6 +44,7 @@ class Rule(NamedTuple):
     matches: tuple[Mapping[str, Any], ...]
     packets: int | None
     text: str
+    spared: tuple[tuple[Mapping[str, Any], ...], ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str, int | None, str]:
@@ -60,15 +64,17 @@ class Ruleset(NamedTuple):
     diverting: tuple[Rule, ...] = ()
 
 
-def read() -> Ruleset:
-    """Return the rules that drop, reject or rewrite, with their counters as they are now."""
-    listed = _run(["nft", "-j", "list", "ruleset"])
-    if listed is None:
-        why = "run as root: the rules of the packet filter are readable by root only"
-        nft = Ruleset((), (), "nft is not installed" if os.geteuid() == 0 else why)
-    else:
-        nft = parse(listed)
-    legacy = tuple(_legacy())
+def read(patience_s: float = _PATIENCE_S) -> Ruleset:
+    """Return the rules that drop, reject or rewrite, with their counters as they are now.
+
+    The elements of sets are left out (nft(8), --terse): they may be hundreds of thousands.
+    """
+    deadline = time.monotonic() + patience_s
+    listed = _run(["nft", "-t", "-j", "list", "ruleset"], deadline)
+    if not isinstance(listed, str) and listed.unknown_option:  # nftables before 0.9.1
+        listed = _run(["nft", "-j", "list", "ruleset"], deadline)
+    nft = parse(listed) if isinstance(listed, str) else Ruleset((), (), listed.why)
+    legacy = tuple(_legacy(deadline))
     return nft._replace(dropping=nft.dropping + legacy)
 
 
@@ -111,16 +117,24 @@ def _ruleset(listed: list[Any], rules: list[Any]) -> Ruleset:
     chains = {_chain_key(one): one for one in listed}
     places = _places(chains, rules)
     dropping, rewriting, diverting = [], [], []
+    spared: dict[_Key, list[tuple[Mapping[str, Any], ...]]] = {}
     for one in rules:
         words = {word for each in one["expr"] for word in each}
+        before = spared.setdefault(_chain_key(one, "chain"), [])
         if verdict := next((word for word in _DROPPING if word in words), ""):
-            dropping.append(_rule(one, verdict, places))
+            dropping.append(_rule(one, verdict, places)._replace(spared=tuple(before)))
+        elif by_map := _by_verdict_map(one):
+            dropping.append(_rule(by_map, "drop", places)._replace(spared=tuple(before)))
         elif verdict := next((word for word in _REWRITING if word in words), ""):
             rewriting.append(_rule(one, verdict, places))
         if verdict := next((word for each in one["expr"] if (word := _diverts(each))), ""):
             diverting.append(_rule(one, verdict, places))
+        if words.intersection(_LEAVING):
+            before.append(tuple(each for each in one["expr"] if "match" in each))
     policies = [one for one in chains.values() if one.get("policy") == "drop"]
-    dropping += [_policy(one, places) for one in policies]
+    for one in policies:
+        before = spared.get(_chain_key(one), [])
+        dropping.append(_policy(one, places)._replace(spared=tuple(before)))
     return Ruleset(tuple(dropping), tuple(rewriting), "", tuple(diverting))
 
 
@@ -132,6 +146,32 @@ def _diverts(expression: Mapping[str, Any]) -> str:
     return next((word for word in ("fwd", "dup") if word in expression), "")
 
 
+def _by_verdict_map(one: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a rule whose verdict map drops as one that matches those keys; None without such."""
+    expressions = []
+    for each in one["expr"]:
+        vmap = each.get("vmap")
+        keys = _dropped_keys(vmap.get("data")) if isinstance(vmap, dict) else None
+        if keys is not None:
+            match = {"op": "==", "left": vmap.get("key"), "right": keys}
+            expressions += [{"match": match}, {"drop": None}]
+        else:
+            expressions.append(each)
+    return {**one, "expr": expressions} if {"drop": None} in expressions else None
+
+
+def _dropped_keys(data: Any) -> Any:
+    """Return the keys of a verdict map that drop; of a named one, '@NAME': nobody knows which."""
+    if isinstance(data, str):
+        return data
+    elements = data.get("set") if isinstance(data, dict) else None
+    pairs = [one for one in elements if isinstance(one, list) and len(one) == 2] if elements else []
+    keys = [key for key, verdict in pairs if isinstance(verdict, dict) and "drop" in verdict]
+    return {"set": keys} if keys else None
+
+
+_LEAVING = ("accept", "return", "jump", "goto", "vmap", "queue", "xt")
+"""Expressions after which a packet may not come to the next rule, though it was not dropped."""
 _REWRITING = ("snat", "masquerade", "xt")
 _Key = tuple[str, str, str]
 _Places = dict[_Key, tuple[set[str], set[str]]]
@@ -218,12 +258,12 @@ def _operand(value: Any) -> str:
     return json.dumps(value)
 
 
-def _legacy() -> Iterator[Rule]:
+def _legacy(deadline: float) -> Iterator[Rule]:
     """Yield what the old tables drop; their modules are there only once somebody used them."""
     for version, names in (("", "ip_tables_names"), ("6", "ip6_tables_names")):
         if procnet.read(names).strip():
-            saved = _run([f"ip{version}tables-legacy-save", "-c"])
-            yield from legacy_rules(saved or "", f"ip{version}")
+            saved = _run([f"ip{version}tables-legacy-save", "-c"], deadline)
+            yield from legacy_rules(saved if isinstance(saved, str) else "", f"ip{version}")
 
 
 def legacy_rules(text: str, family: str) -> Iterator[Rule]:
@@ -258,21 +298,34 @@ def _legacy_hooks(
     return tuple(sorted(_HOOKS[one] for one in chains if one in _HOOKS))
 
 
-def _run(argv: list[str]) -> str | None:
-    """Return what a program prints, None where it is missing or refuses."""
+class _Failed(NamedTuple):
+    """Why a program told nothing."""
+
+    why: str
+    unknown_option: bool = False
+
+
+def _run(argv: list[str], deadline: float) -> str | _Failed:
+    """Return what a program prints, or why it prints nothing until the deadline."""
     folders = [one for one in (*os.get_exec_path(), *_SBIN) if one.startswith("/")]
     paths = [Path(folder) / argv[0] for folder in folders]  # never from the current directory
     program = next((one for one in paths if os.access(one, os.X_OK)), None)
     if program is None:
-        return None
+        return _Failed(f"{argv[0]} is not installed" if os.geteuid() == 0 else _AS_ROOT)
     try:
         done = subprocess.run(
             [str(program), *argv[1:]],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_PATIENCE_S,
+            timeout=max(0.0, deadline - time.monotonic()),
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        return _Failed(f"{argv[0]} did not tell the rules in time")
+    except OSError as error:
+        return _Failed(f"cannot run {argv[0]}: {error.strerror}")
+    if done.returncode == 0:
+        return done.stdout.decode(errors="replace")
+    if b"not permitted" in done.stderr or b"ermission denied" in done.stderr:
+        return _Failed(_AS_ROOT)
+    return _Failed(f"{argv[0]} failed with status {done.returncode}", b"option" in done.stderr)

@@ -20,6 +20,8 @@ _STAGES = {"ingress": "host.firewall_ingress", "prerouting": "host.firewall_prer
 _STAGES |= {"input": "host.firewall_input"}
 
 
+_SHOWN, _COUNTED = 3, 0.8
+"""Rules named where several may be it; the share of the drops that a rule's counter must show."""
 _FREQUENT = 0.25
 """Drops as many as this share of the most frequent ones may be the answer."""
 _WAY = (
@@ -140,11 +142,16 @@ def rp_filter_words(facts: Facts, evidence: list[str]) -> tuple[str, list[str], 
 
 def _firewall(facts: Facts, said: str) -> Finding | None:
     hook, rule, certain = input_hook(facts)
-    evidence = [said]
+    candidates = _suspects(facts, hook)
     if rule is not None:
-        evidence.append(packetfilter.describe(facts, rule))
+        evidence = [said, packetfilter.describe(facts, rule)]
+    elif candidates:
+        listed = [packetfilter.describe(facts, one) for one in candidates[:_SHOWN]]
+        evidence = [said, *(f"may be it: {one}" for one in listed)]
+    elif facts.why_no_rules:
+        evidence = [said, facts.why_no_rules]
     else:
-        evidence.append("no rule of nft can be it: iptables-legacy, or another namespace's")
+        evidence = [said, "no rule of nft seems to be it: iptables-legacy, or another namespace's"]
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip.InDelivers")
     if facts.question.family == 6:
         counters = ("Ip6InReceives", "Ip6InMcastPkts", "Ip6InDelivers")
@@ -200,18 +207,26 @@ def input_hook(facts: Facts) -> tuple[str, Rule | None, str]:
     if traced is not None:
         hook = next((one for one in _STAGES if one in traced.hooks), "") or _by_ladder(facts)
         return hook, traced, PROVED
-    possible = {hook: _suspects(facts, hook) for hook in _STAGES}
-    counted = [
-        hook for hook, rules in possible.items() if rules and facts.moved_rules.get(rules[0].key)
-    ]
-    named = [hook for hook, rules in possible.items() if rules]
-    for hooks in (counted, named):
-        if len(hooks) == 1:
-            return hooks[0], possible[hooks[0]][0], PROVED
+    possible = {hook: rules for hook in _STAGES if (rules := _suspects(facts, hook))}
+    sure = {hook: rule for hook, rules in possible.items() if (rule := _culprit(facts, rules))}
+    if len(sure) == 1:
+        return *next(iter(sure.items())), PROVED
+    if len(possible) == 1 and not facts.why_no_rules:
+        hook, rules = next(iter(possible.items()))
+        return hook, rules[0] if len(rules) == 1 else None, INFERRED
     hook = _by_ladder(facts)
-    if hook not in named and named:
-        hook = named[0]
-    return hook, possible[hook][0] if possible[hook] else None, INFERRED if named else PROVED
+    if hook not in possible and possible:
+        hook = next(iter(possible))
+    return hook, sure.get(hook), INFERRED
+
+
+def _culprit(facts: Facts, rules: list[Rule]) -> Rule | None:
+    """Return the rule that is it without a doubt: it counted as many, or cannot but match."""
+    lost = sum(count for (reason, _), count in here(facts).items() if reason == "NETFILTER_DROP")
+    for one in rules:
+        if lost and facts.moved_rules.get(one.key, 0) >= lost * _COUNTED:
+            return one
+    return next((one for one in rules if about(facts, one)), None)
 
 
 def _by_ladder(facts: Facts) -> str:

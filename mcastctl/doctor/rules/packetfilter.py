@@ -29,15 +29,21 @@ def may_match(rule: Rule, packet: Packet) -> bool:
 
 
 def must_match(rule: Rule, packet: Packet) -> bool:
-    """Tell whether a rule is about a packet for certain, as far as earlier rules let it see it."""
+    """Tell whether a rule is about a packet for certain, and no earlier one of its chain may be."""
     fits = (_fits(one.get("match"), packet) for one in rule.matches)
-    return bool(rule.matches) and may_match(rule, packet) and all(fits)
+    known = bool(rule.matches) or (rule.verdict == "policy" and rule.handle is None)
+    if not known or "legacy" in rule.table or not may_match(rule, packet) or not all(fits):
+        return False
+    spared = (rule._replace(matches=matches) for matches in rule.spared)
+    return not any(may_match(one, packet) for one in spared)
 
 
 def _fits(match: object, packet: Packet) -> bool | None:
     """Tell whether one expression holds, None where this cannot be told."""
     if not isinstance(match, dict):
         return None
+    if _replies_only(match):
+        return False
     known = _known(match.get("left"), packet)
     if known is None:
         return None
@@ -45,6 +51,16 @@ def _fits(match: object, packet: Packet) -> bool | None:
     if holds is None:
         return None
     return not holds if match.get("op") == "!=" else holds
+
+
+def _replies_only(match: Mapping[str, Any]) -> bool:
+    """Tell whether it asks for a connection with replies: nobody replies to a multicast stream."""
+    left, right = match.get("left"), match.get("right")
+    if not isinstance(left, Mapping) or left.get("ct") != {"key": "state"}:
+        return False
+    states = right.get("set") if isinstance(right, Mapping) else right
+    wanted = set(map(str, states if isinstance(states, list) else [states]))
+    return match.get("op") in ("in", "==") and wanted <= {"established", "related"}
 
 
 def _known(left: Any, packet: Packet) -> str | None:
@@ -67,9 +83,12 @@ def _known(left: Any, packet: Packet) -> str | None:
             return "no"
         return values.get(asked) or None
     if isinstance(meta, Mapping):
-        return {"l4proto": packet.protocol, "pkttype": "multicast", "iifname": packet.iface}.get(
-            str(meta.get("key"))
-        ) or None
+        return {
+            "l4proto": packet.protocol,
+            "pkttype": "multicast",
+            "iifname": packet.iface,
+            "iif": packet.iface,
+        }.get(str(meta.get("key"))) or None
     return None
 
 
