@@ -818,12 +818,13 @@ def typed_rule(protocol: str, text: str) -> dict[str, Any]:
     return {"dropping": (Rule("inet", "t", "c", 4, ("output",), (), "drop", (match,), 0, words),)}
 
 
-POLICY = {
-    "dropping": (Rule("inet", "t", "c", None, ("output",), (), "policy", (), 0, "policy drop"),)
-}
+IGMP = protocol_rule("output", "igmp")["dropping"][0].matches
+DROPS = Rule("inet", "t", "c", None, ("output",), (), "policy", (), 0, "policy drop")
+POLICY = {"dropping": (DROPS._replace(spared=(IGMP,)),)}
 SILENT = {
     "an XDP program that passes": (silent(details={2: LinkDetails(True, None, 0)}, untapped=2), ""),
     "a policy that accepts IGMP": (silent(**POLICY), ""),
+    "a policy, and nothing accepts": (silent(dropping=(DROPS,)), "host.firewall_igmp_out"),
     "a rule about ICMP": (silent(**typed_rule("icmp", "timestamp-reply")), ""),
     "one of IPv4": (silent(G6, **typed_rule("icmp", "timestamp-reply")), ""),
     "one about echoes": (silent(G6, **typed_rule("icmpv6", "echo-request")), ""),

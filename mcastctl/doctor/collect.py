@@ -139,10 +139,7 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         watch.why_not = told["why_no_wire"] = _ORDINARY
         glance = None
         if privileged:
-            watch = of_source = stack.enter_context(drops.watch(question.group, question.port))
-            if watch.method == "bpf" and (source := _only_source(question)) is not None:
-                narrow = drops.watch(question.group, question.port, source=source)
-                of_source = stack.enter_context(narrow)
+            watch, of_source = _drops(question, stack)
             try:
                 glance = stack.enter_context(Glance())
                 loop.watch(glance.fileno())
@@ -190,6 +187,16 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         "failing": failing.count[version],
         "watched_s": (time.monotonic_ns() - start) / 1e9,
     }
+
+
+def _drops(question: Question, stack: ExitStack) -> tuple[drops.Watch, drops.Watch]:
+    """Return the watches of drops: of any source, and of the one in question where there is one."""
+    watch = stack.enter_context(drops.watch(question.group, question.port))
+    source = _only_source(question)
+    if watch.method != "bpf" or source is None:
+        return watch, watch
+    narrow = drops.watch(question.group, question.port, source=source)
+    return watch, stack.enter_context(narrow)
 
 
 def _only_source(question: Question) -> str | None:
