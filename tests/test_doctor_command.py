@@ -132,7 +132,7 @@ def test_nothing_is_sent_and_nothing_changed(pair: Pair) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_what_was_seen(pair: Pair, number: int) -> None:
     running = pair.b.start_mcastctl("doctor", TARGET, "-i", "b0", "-T", "60s", "-j")
-    until(pair.b, "packet", 1)
+    until(pair.b, "packet", 2)
     running.signal(number)
     outcome = running.finish(10)
     assert outcome.returncode == -number

@@ -976,3 +976,11 @@ def test_the_interface_is_where_datagrams_arrive() -> None:
     assert placed(facts).question.iface == "eth1"
     quiet = silent(iface="", ifindex=0, memberships=member(index=3))
     assert placed(quiet).question.iface == "eth1"
+
+
+def test_what_a_filter_redirects_is_lost_wherever_it_ends() -> None:
+    """Also where another end of this host counts it, or a slower stream comes through."""
+    for flows in (flow(), flow() | flow(iface="eth1"), flow() | flow(10, dst=OTHER4)):
+        counted = sum(flows.values()) - 50
+        facts = receiver(flows=flows, **redirect(3), **counters(Ip_InReceives=counted))
+        assert rules.diagnose(facts)[0].id == "host.tc_drop"

@@ -6,7 +6,7 @@ from mcastctl.host.trafficcontrol import Action, Filter
 from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
-_SHARE, _ENOUGH = 0.5, 3
+_SHARE, _MOST, _ENOUGH = 0.5, 0.8, 3
 """Of the datagrams on the wire, how many a filter must have seen to be theirs."""
 
 
@@ -80,11 +80,16 @@ def redirected(facts: Facts) -> Finding | None:
         said = moved(facts, f"dev.{name}.rx_packets")
     six = facts.question.family == 6
     counted = facts.moved("Ip6InReceives" if six else "Ip.InReceives")
-    if counted >= max(wire * _SHARE, _ENOUGH) and not _gone(facts, counted):
+    least = wire * _SHARE
+    if facts.why_no_wire:
+        counted -= _elsewhere(facts, name)
+        least = wire * (1 - _MOST)
+    if counted >= max(least, _ENOUGH) and not _gone(facts, counted):
         return None
     for one in suspects(facts, "ingress"):
         elsewhere = any(_leads_away(facts, each) for each in one.actions)
-        if elsewhere and _grown(facts, one) >= max(wire * _SHARE, _ENOUGH):
+        share = _MOST if facts.why_no_wire else _SHARE
+        if elsewhere and _grown(facts, one) >= max(wire * share, _ENOUGH):
             return error(
                 "host.tc_drop",
                 f"a traffic control filter on {name} redirects what comes in",
@@ -94,6 +99,14 @@ def redirected(facts: Facts) -> Finding | None:
                 INFERRED if facts.why_no_wire else PROVED,
             )
     return None
+
+
+def _elsewhere(facts: Facts, name: str) -> int:
+    """Return how many frames came in by all other interfaces."""
+    own = f"dev.{name}.rx_packets"
+    return sum(
+        facts.moved(key) for key in facts.after if key.endswith(".rx_packets") and key != own
+    )
 
 
 def _leads_away(facts: Facts, one: Action) -> bool:
@@ -115,7 +128,8 @@ def _gone(facts: Facts, counted: int) -> bool:
         if one.direction == "in" and (":" in one.dst) == six
     }
     group = facts.wire().get(name, 0)
-    others = [n for one, n in seen.items() if (one.iface, one.dst) != (name, facts.question.group)]
+    # The group elsewhere may well be what the filter sent there, to another end of this host.
+    others = [count for one, count in seen.items() if one.dst != facts.question.group]
     lost = sum(seen.values()) - counted
     alike = any(count >= group * _SHARE for count in others)
     return bool(group) and not alike and lost >= group * _SHARE
