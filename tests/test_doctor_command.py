@@ -49,6 +49,7 @@ def test_a_fix_is_pasted_as_it_stands(world: World, name: str) -> None:
     need("sysctl")
     a = world.host("a")
     a.run(["ip", "link", "add", name, "type", "veth", "peer", "name", "far"])
+    a.ip("link set far up")
     (fault, *_) = json.loads(a.mcastctl("doctor", TARGET, "-i", name, "-T", "0.1s", "-j").stdout)
     assert fault["id"] == "if.down"
     command, _, _ = fault["hint"].partition(" (")

@@ -13,11 +13,11 @@ from mcastctl.model.errors import NO, YES, PayloadError, ValueRangeError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Datagram, Message, Notice, Record
 from mcastctl.model.run import Run
-from mcastctl.net import payloads
 from mcastctl.net.loop import Loop
 
 if TYPE_CHECKING:
     from mcastctl.model.message import Lost, Whole
+    from mcastctl.net import payloads
 
 Heard: TypeAlias = "Iterator[Record | Run]"
 SIZE = 1400
@@ -54,9 +54,10 @@ def check_listening(given: Mapping[str, Any]) -> None:
             )
 
 
-def parts(given: Mapping[str, Any], targets: int) -> payloads.Parts:
+def parts(given: Mapping[str, Any], targets: int) -> "payloads.Parts":
     """Read the message, whole, and return its parts. Raises PayloadError."""
     from mcastctl.model import message
+    from mcastctl.net.payloads import Parts
 
     size = given["size"] or SIZE
     if size < message.MIN_SIZE:
@@ -65,7 +66,7 @@ def parts(given: Mapping[str, Any], targets: int) -> payloads.Parts:
             hint=f"it takes {message.MIN_SIZE} or more",
         )
     found = message.split(_content(given, message.MOST_BYTES), size, _name(given), time.time_ns())
-    return payloads.Parts(found, targets, given["count"])
+    return Parts(found, targets, given["count"])
 
 
 def _content(given: Mapping[str, Any], most: int) -> bytes:
@@ -73,6 +74,8 @@ def _content(given: Mapping[str, Any], most: int) -> bytes:
         return os.fsencode(given["data"])
     if given["hex_data"] is not None:
         return bytes(given["hex_data"])
+    from mcastctl.net import payloads
+
     descriptor = payloads.open_file(given["file"] or "-")
     content = bytearray()
     while read := payloads.read(descriptor, _READ):

@@ -5,7 +5,6 @@ What cannot be written in the middle of a run is told once, and does not end it.
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,7 +75,7 @@ def exporter(command: str, given: Mapping[str, Any], endpoints: list[str]) -> "E
     common = [("command", command), ("node", node)]
     common += [] if path is None else [("run", metricsfile.run_name(path))]
     files: list[MetricsFile] = []
-    if path is not None and Path(path).suffix == ".jsonl":
+    if path is not None and path.endswith(".jsonl"):
         role = "receiver" if command == "listen" else "sender"
         flags: dict[str, object] = {"role": role, "transport": "udp-multicast"}
         flags |= {"endpoints": endpoints, "ifaces": list(given["iface"])}

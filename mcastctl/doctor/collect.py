@@ -126,7 +126,7 @@ def _look(rules: firewall.Ruleset) -> _Look:
     return _Look(counters.read(), rules, found, sent, dropped, trafficcontrol.read())
 
 
-def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) -> dict[str, Any]:  # noqa: PLR0915
+def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) -> dict[str, Any]:
     """Watch the wire, the drops and the queues; return these facts."""
     wire = Wire()
     told: dict[str, Any] = {}

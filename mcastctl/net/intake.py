@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from mcastctl.decode.rows import ENOUGH, Rows
 from mcastctl.decode.stream import HEAD, recognise, undecided
@@ -39,7 +40,7 @@ of a stream whose beginnings are not enough."""
 WHOLE = 256
 """Datagrams taken at once with all of their payload."""
 _LARGE = 4096
-_FEW_LARGE = 16
+_FEW_LARGE = 4
 """After one longer than that only so many at once: their slots take real memory."""
 _WHOLE_SIZE = 65536 + 320
 """Slot of a whole payload; no multiple of a page, lest all slots meet in the same cache lines."""
@@ -68,10 +69,16 @@ _TRIAL = 4096
 Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
 
 
-@cache
+_inboxes: "WeakValueDictionary[bool, Inbox]" = WeakValueDictionary()
+
+
 def _inbox(whole: bool) -> Inbox:
-    """Return the one buffer of its kind: nothing of a read stays in it."""
-    return Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
+    """Return the one buffer of its kind, which nothing of a read stays in, while anybody has it."""
+    found = _inboxes.get(whole)
+    if found is None:
+        found = Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
+        _inboxes[whole] = found
+    return found
 
 
 @cache

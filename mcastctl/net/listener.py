@@ -172,6 +172,7 @@ class Listening:
                     self._advice.about(self._following.audible())
             if self._children:
                 self._children.poll()
+                yield from self._children.trouble()
             if self._advice and number:  # no question any more
                 self._advice.stop()
                 self._advice = None

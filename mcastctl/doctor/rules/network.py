@@ -248,9 +248,7 @@ def _type_takes(rule: Rule, dst: str) -> bool:
 
 
 def _takes(facts: Facts, rule: Rule, dst: str) -> bool:
-    """Tell whether a rule drops these messages without a doubt; a policy alone does not."""
-    if rule.verdict == "policy":
-        return False  # what an earlier rule accepts never comes to it
+    """Tell whether a rule drops these messages without a doubt, and no earlier one lets them by."""
     return must_match(rule, _control(facts, dst)) or (
         len(rule.matches) == 1 and _type_takes(rule, dst)
     )
