@@ -3,12 +3,16 @@
 The kernel takes almost any name for an interface, nftables for a chain: `$(id)` is one.
 """
 
+_PLAIN = "@%+=:,./-_"
+
 
 def word(text: str) -> str:
-    """Return `text` as one word of a shell command, as it is where no shell sees more in it."""
-    import shlex  # a run that finds nothing wrong needs none
+    """Return `text` as one word of a shell command, as it is where no shell sees more in it.
 
-    return shlex.quote(text)
+    As shlex.quote does; that would be loaded when there may be no descriptor left to load it by.
+    """
+    plain = text.isascii() and text and all(one.isalnum() or one in _PLAIN for one in text)
+    return text if plain else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def setting(version: int, iface: str, key: str, value: int) -> str:
