@@ -196,7 +196,7 @@ class Statistics:
     def summary(self, elapsed_s: float) -> dict[str, object]:
         """Return the totals and streams of the whole run."""
         return {
-            **_totals(self.packets, self.bytes, elapsed_s),
+            **totals(self.packets, self.bytes, elapsed_s),
             "lost": self.total("lost"),
             "duplicates": self.total("duplicates"),
             "reordered": self.total("reordered"),
@@ -227,7 +227,7 @@ class Statistics:
                 rows.append(stream.to_dict() | row | rates)
         packets, size, lost, duplicates, reordered = sums
         return {
-            **_totals(packets, size, elapsed_s),
+            **totals(packets, size, elapsed_s),
             "lost": lost,
             "duplicates": duplicates,
             "reordered": reordered,
@@ -243,7 +243,8 @@ def _difference(a: Counters, b: Counters) -> Counters:
     return (a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3], a[4] - b[4])
 
 
-def _totals(packets: int, size: int, elapsed_s: float) -> dict[str, object]:
+def totals(packets: int, size: int, elapsed_s: float) -> dict[str, object]:
+    """Return packets, bytes, time and the rates they make; sizes in bytes, rates a second."""
     span = elapsed_s if elapsed_s > 0 else 1.0
     return {
         "packets": packets,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from mcastctl.model import stats
 from mcastctl.model.address import is_multicast
 from mcastctl.model.mark import PLAIN, UNNUMBERED
 from mcastctl.model.packet import Packet
@@ -104,12 +105,7 @@ def totals(
     packets: int, octets: int, elapsed_s: float, watched: Watch | None = None
 ) -> dict[str, object]:
     """Return the counters that end a capture; without a watch no stream is known."""
-    span = elapsed_s if elapsed_s > 0 else 1.0
     return {
-        "packets": packets,
-        "bytes": octets,
-        "elapsed_s": round(elapsed_s, 6),
-        "packets_per_s": round(packets / span, 3),
-        "bits_per_s": round(8 * octets / span, 3),
+        **stats.totals(packets, octets, elapsed_s),
         **(watched or Watch()).summary(),
     }
