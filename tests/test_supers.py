@@ -21,6 +21,24 @@ from world import World
 
 from mcastctl.model import probe
 
+# The kernel switches arrival times on in a worker's own time (net/core/dev.c: netstamp_clear):
+# until then each datagram is stamped when it is read, and cut super-packets cannot be told.
+STAMPED = """
+import socket, struct, time
+from mcastctl.net.platforms import HERE
+
+def wait_for_arrival_times():
+    here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    here.setsockopt(socket.SOL_SOCKET, HERE.so_timestampns, 1)
+    here.bind(("127.0.0.1", 0))
+    arrived = asked = 1
+    while arrived >= asked:
+        here.sendto(b"", here.getsockname())
+        asked = time.time_ns()
+        _, [(_, _, stamp)], _, _ = here.recvmsg(0, 64)
+        seconds, nanoseconds = struct.unpack("@qq", stamp)
+        arrived = seconds * 1_000_000_000 + nanoseconds
+"""
 # argv: "cut" (sent one by one), "whole" or "tried" (whole are only the first, of a third sender),
 # "heads" or "payloads"; "sender payload-in-hex" lines on stdin. A receiver and its senders on
 # loopback; prints whether it takes super-packets, what it counted, and a digest of all payloads.
@@ -63,6 +81,7 @@ def read():
                     if whole and datagram.sport < 4003:
                         digest.update(datagram.payload)
 
+wait_for_arrival_times()
 for _ in range(8):
     send(2, [b"warm"] * MOST)
 read()
@@ -103,7 +122,7 @@ def test_any_pattern_is_counted_alike_whole_and_cut(world: World, kind: str, kep
     digest = hashlib.sha256(b"".join(payloads) if kept == "payloads" else b"").hexdigest()
     found: dict[str, Any] = {}
     for how in ("cut", "whole", "tried"):
-        args = [sys.executable, "-c", RECEIVE, how, kept]
+        args = [sys.executable, "-c", STAMPED + RECEIVE, how, kept]
         found[how] = json.loads(host.run(args, input=lines, timeout=60).stdout)
         assert found[how]["supers"] is (how == "whole")
         assert (found[how]["drops"], found[how]["number"]) == (0, 480 + len(order))
@@ -152,6 +171,7 @@ def late(sock, *, wanted):
     return set_whole_segments(sock, wanted=wanted)
 intake.sockopts.set_whole_segments = late
 
+wait_for_arrival_times()
 for _ in range(9):
     burst()
 counted = 0
@@ -173,7 +193,7 @@ def test_a_super_packet_that_comes_while_they_are_switched_off_is_cut(world: Wor
     host = world.host("a")
     host.ip("route add 239.0.0.0/8 dev lo")
     need_room(5600, 100)
-    outcome = host.run([sys.executable, "-c", WINDOW], timeout=60)
+    outcome = host.run([sys.executable, "-c", STAMPED + WINDOW], timeout=60)
     assert json.loads(outcome.stdout) == [[5600, True], [10_600, False]]
 
 

@@ -39,9 +39,11 @@ _WIDER = 4
 of a stream whose beginnings are not enough."""
 WHOLE = 256
 """Datagrams taken at once with all of their payload."""
-_LARGE = 4096
-_FEW_LARGE = 4
-"""After one longer than that only so many at once: their slots take real memory."""
+_FEW, _WHOLE_BYTES = 4, 131_072
+"""So many of them at first and at the least, and then no more than such payload: each slot takes
+real memory as far as it was filled once, and what is shown of it several times that."""
+_LOOSE = 256
+"""Pieces after which what was heard is handed on: told one by one, datagrams take memory too."""
 _WHOLE_SIZE = 65536 + 320
 """Slot of a whole payload; no multiple of a page, lest all slots meet in the same cache lines."""
 _FEWEST = 16
@@ -129,7 +131,7 @@ class Intake:
         """Make ready to take whole payloads or only beginnings from now on."""
         self._inbox = _inbox(whole)
         self._roomy = whole
-        self._room = _FEW_LARGE if whole else _DETAILED
+        self._room = _FEW if whole else _DETAILED
         self._rows = Rows(self._inbox.payloads)
         self._layouts: dict[int, list[memoryview]] = {}
         self._segment_places: dict[int, int | None] = {}
@@ -156,7 +158,7 @@ class Intake:
             self._choose_details()
             asked = min(most, self._room)
             if self.supers:
-                asked = min(_FEW_LARGE, max(most // _SEGMENTS, 1))
+                asked = min(_FEW, max(most // _SEGMENTS, 1))
             count = self._receive(asked)
             skipped = self.skipped
             if count:
@@ -173,7 +175,7 @@ class Intake:
                 self._trial -= count
                 if self._trial < 0 and not self._full:
                     self._end_trial()
-            if not self._full or (self.undecided and not self.whole):
+            if not self._full or len(heard) >= _LOOSE or (self.undecided and not self.whole):
                 break
             if self.supers and most < _SEGMENTS:
                 break  # one more may hold more than that; only who asks for few gets a part
@@ -197,8 +199,8 @@ class Intake:
         if not self._roomy:
             self._room = min(_WIDER * self._room, HEADS)
         else:
-            large = max(self._inbox.lengths[:count]) > _LARGE
-            self._room = _FEW_LARGE if large else WHOLE
+            longest = max(self._inbox.lengths[:count])
+            self._room = min(max(_WHOLE_BYTES // max(longest, 1), _FEW), WHOLE)
 
     def _look_for_supers(self, count: int) -> None:
         """Ask for super-packets where the kernel seems to cut them, once.
