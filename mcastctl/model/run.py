@@ -130,3 +130,14 @@ _STRETCH, _FEW = 16, 32
 
 Heard = Datagram | Run
 """What a receiver hands on: one datagram, or many at once."""
+
+
+def without_last(heard: list[Heard], number: int) -> list[Heard]:
+    """Return what was heard but for the last `number` datagrams: more than were asked for."""
+    while number > 0 and heard:
+        last = heard.pop()
+        size = last.number if isinstance(last, Run) else 1
+        if isinstance(last, Run) and size > number:
+            heard.append(last.before(size - number))
+        number -= size
+    return heard

@@ -21,7 +21,7 @@ from mcastctl.decode.stream import HEAD, recognise, undecided
 from mcastctl.model.address import family
 from mcastctl.model.columns import alike
 from mcastctl.model.records import Datagram
-from mcastctl.model.run import Heard, Run
+from mcastctl.model.run import Heard, Run, without_last
 from mcastctl.net import ancillary, sockopts
 from mcastctl.net.messages import Inbox
 from mcastctl.net.platforms import HERE
@@ -181,7 +181,7 @@ class Intake:
                 break  # one more may hold more than that; only who asks for few gets a part
             self._widen(count)
             self._look_for_supers(count)
-        return _without_last(heard, -most) if most < 0 else heard
+        return without_last(heard, -most) if most < 0 else heard
 
     def _choose_details(self) -> None:
         """Ask for details unless so much comes that they cost more than they tell."""
@@ -437,14 +437,3 @@ class Intake:
         sport = int.from_bytes(name[2:4], "big")
         where = arrival.dst or group
         return "rx", iface, index, source, sport, where, port, arrival.ttl, dscp
-
-
-def _without_last(heard: list[Heard], number: int) -> list[Heard]:
-    """Return what was heard but for the last `number` datagrams: more than were asked for."""
-    while number > 0 and heard:
-        last = heard.pop()
-        size = last.number if isinstance(last, Run) else 1
-        if isinstance(last, Run) and size > number:
-            heard.append(last.before(size - number))
-        number -= size
-    return heard
