@@ -48,7 +48,7 @@ def test_silence_without_a_fault_here(pair: Pair) -> None:
         listening(pair.b, "-i", "b0", *args)
         for args in (
             (),
-            ("-q",),
+            ("-qq",),
             ("--no-hints",),
             ("-T", "1s"),
             ("--expect-none",),
@@ -60,6 +60,11 @@ def test_silence_without_a_fault_here(pair: Pair) -> None:
     assert "[net.not_on_wire]" in said
     assert f"sudo mcastctl doctor {TARGET} -i b0" in said
     js.wait_stdout('"type":"notice"', timeout=60)
+    scripted = listening(pair.b, "-i", "b0", "-q", "--expect", "1", "-T", "8s")
+    assert "[net.not_on_wire]" in told(scripted)
+    ended = scripted.finish()
+    assert ended.returncode == 1
+    assert "check the sender's interface" not in ended.stderr  # the doctor knows more than that
     peak = next(
         line for line in Path(f"/proc/{plain.pid}/status").read_text().splitlines() if "HWM" in line
     )
@@ -72,7 +77,9 @@ def test_silence_without_a_fault_here(pair: Pair) -> None:
     assert outcomes["plain"].stderr.count("nothing heard for 3 s") == 1
     for name in ("quiet", "without", "none"):
         assert "nothing heard for" not in outcomes[name].stderr
-    assert "nothing heard for" not in short.finish().stderr
+    unexplained = short.finish().stderr
+    assert "nothing heard for" not in unexplained
+    assert "check the sender's interface" in unexplained
     js.signal(signal.SIGINT)
     records = js.finish().records
     check_schema(records)

@@ -132,7 +132,7 @@ def _children(command: str | None, name: str) -> "Children | None":
 
 def _advice(given: dict[str, Any]) -> "Advice | None":
     """Return who tells why nothing is heard, None where nobody asks, or no kernel answers."""
-    unwanted = given["quiet"] or given["no_hints"] or given["expect_none"]
+    unwanted = given["quiet"] > 1 or given["no_hints"] or given["expect_none"]
     if unwanted or sys.platform != "linux" or not sys.executable:
         return None
     from mcastctl.net.advice import Advice

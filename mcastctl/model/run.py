@@ -62,9 +62,15 @@ class Run:
         return map(self.at, range(self.number))
 
     def absorb(self, later: "Run") -> bool:
-        """Take over a run that goes on where this one ends; tell whether it does."""
+        """Take over a run that goes on where this one ends; tell whether it does.
+
+        A later one without TTL and traffic class was received without asking for them.
+        """
         first, then = self.first, later.first
-        if first[_FLOW] != then[_FLOW] or first.mark[:2] != then.mark[:2]:
+        flow = _FLOW if then.ttl is not None or then.dscp is not None else _ENDS
+        if first[flow] != then[flow] or first.length != then.length:
+            return False
+        if first.mark[:2] != then.mark[:2]:
             return False
         if first.mark.seq is not None:
             mask = 0xFFFF if first.mark.kind == RTP else (1 << 64) - 1
@@ -123,8 +129,11 @@ def _widest(times: "array[int]", known_ns: int) -> int:
     return max(known_ns, max(map(sub, times[1:], times), default=0))
 
 
-_FLOW = slice(Datagram._fields.index("direction"), Datagram._fields.index("length") + 1)
-"""The fields of a datagram that a flow shares, from direction to length."""
+_FLOW, _ENDS = (
+    slice(Datagram._fields.index("direction"), Datagram._fields.index(end))
+    for end in ("length", "ttl")
+)
+"""The fields of a datagram that a flow shares, and those of them that are always known."""
 _STRETCH, _FEW = 16, 32
 """Arrivals of a stretch; more stretches than that are looked at all in one."""
 

@@ -51,6 +51,7 @@ class Sink:
         self.detail = detail
         self.out = stream.standard_output() if self.for_people else stream.Output(1)
         self._joined = 0
+        self._explained = False  # silence, by the doctor: it knows more than a summary
 
     @property
     def shows_data(self) -> bool:
@@ -129,13 +130,14 @@ class Sink:
             case Membership():
                 return self._membership(record)
             case Notice():
+                self._explained = self._explained or record.code == "doctor"
                 return text.notice(record) if self.verbose or record.level != "info" else []
             case Report(event="interval"):
                 return [summaries.interval(record.fields)]
             case Report():
                 # A run that failed before anything came has said so; counters of nothing hide it.
                 empty = record.fields["reason"] == "error" and not record.fields["packets"]
-                return [] if empty else summaries.summary(record.fields)
+                return [] if empty else summaries.summary(record.fields, explained=self._explained)
         return []
 
     def flush(self) -> bool:

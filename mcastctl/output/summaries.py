@@ -23,8 +23,11 @@ def interval(fields: Fields) -> str:
     return f"{span}: {_amount(fields)}, {_rates(fields)}{_quality(fields)}{shown}"
 
 
-def summary(fields: Fields, *, listed: bool = True) -> list[str]:
-    """Return the lines that end a run, `listed` with one for each stream and responder."""
+def summary(fields: Fields, *, listed: bool = True, explained: bool = False) -> list[str]:
+    """Return the lines that end a run, `listed` with one for each stream and responder.
+
+    `explained` says that what silence means was told before.
+    """
     streams = sorted(fields.get("streams", ()), key=lambda one: -one["packets"])
     streams = streams if listed else []
     lines = [stream(one) for one in streams[:MOST]]
@@ -44,7 +47,7 @@ def summary(fields: Fields, *, listed: bool = True) -> list[str]:
     elif "replies_sent" in fields:
         lines.append(_answered(fields))
     else:
-        lines += [*_heard(fields), *_messages(fields)]
+        lines += [*_heard(fields, explained=explained), *_messages(fields)]
     if fields["reason"] in ("signal", "quit"):
         return lines  # who interrupts has seen enough
     lines += [f"not met: {escape(reason)}" for reason in fields.get("unmet", ())]
@@ -71,15 +74,15 @@ def _advice(fields: Fields) -> list[str]:
     return []
 
 
-def _heard(fields: Fields) -> list[str]:
+def _heard(fields: Fields, *, explained: bool) -> list[str]:
     if fields["packets"]:
         return [
             f"heard {_amount(fields)} in {fields['elapsed_s']:.1f} s"
             f"{_quality(fields)}{_drops(fields)}{deaf(fields)}{_written(fields)}{_ended(fields)}"
         ]
     line = f"heard nothing in {fields['elapsed_s']:.1f} s{_drops(fields)}{deaf(fields)}"
-    if not fields["exit_status"]:
-        return [line]  # nothing was expected
+    if explained or not fields["exit_status"]:  # status 0: nothing was expected
+        return [line]
     return [
         line,
         "hint: check the sender's interface and TTL, then this host's firewall and rp_filter "
