@@ -612,6 +612,17 @@ def test_what_the_kernel_dropped_is_told_apart(pair: Pair) -> None:
     assert "kernel-drops" in {notice["code"] for notice in heard.all("notice")}
 
 
+def test_a_group_that_stays_silent_beside_others_is_named(pair: Pair) -> None:
+    a, b = pair
+    groups = ("239.1.1.1:5004", "[ff15::1]:5004", "239.1.1.3:5004")
+    listener = listen(b, *groups, "-i", "b0", "-q", "-T", "1.5s", joined=3)
+    send(a, "239.1.1.3:5004", "-c", "2", "-i", "a0", "x")
+    heard = Stream.of(listener.finish())
+    (notice,) = [one for one in heard.all("notice") if one["code"] == "silent"]
+    assert notice["text"] == "nothing heard of 239.1.1.1:5004 on b0, [ff15::1]:5004 on b0"
+    assert "doctor 239.1.1.1:5004 -i b0" in notice["hint"]
+
+
 def test_a_smaller_buffer_than_asked_for_is_told(pair: Pair) -> None:
     _, b = pair
     outcome = b.mcastctl(

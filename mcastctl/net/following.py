@@ -112,6 +112,10 @@ class Following:
         """Return the number of the place that one of them is for, which outlives it."""
         return self._numbers[receiver.fileno()]
 
+    def without(self, numbers: set[int]) -> list[Subscription]:
+        """Return the subscriptions of all places but those with these numbers."""
+        return [one.subscription for n, one in enumerate(self._places) if n not in numbers]
+
     def kernel_drops(self) -> int:
         """Return how many datagrams found a socket buffer full, in closed sockets too."""
         return self._drops + sum(one.kernel_drops() for one in self.receivers)

@@ -35,8 +35,10 @@ HEADS = 1024
 _DETAILED = 64
 """So many of them when each brings all that the kernel can tell, as the first ones do."""
 _WIDER = 4
-"""How many times more come with the next call after news: more of it may follow, and the first of
-a stream whose beginnings are not enough."""
+"""How many times more come with the next call while there are more: among them may be the first
+of a stream whose beginnings are not enough."""
+_CALM = 8
+"""Calls without a new flow after which none is expected."""
 WHOLE = 256
 """Datagrams taken at once with all of their payload."""
 _FEW, _WHOLE_BYTES = 4, 131_072
@@ -116,7 +118,7 @@ class Intake:
         self._room = _DETAILED
         self._take(whole)
         self._flows = _flows()
-        self._news = False
+        self._calm = 0
         self._own = next(_numbers).to_bytes(4)
         self._base_ns = 0
         self._times = array("q")
@@ -158,7 +160,7 @@ class Intake:
         while most > 0:
             self._choose_details()
             asked = min(most, self._room)
-            self._news = False
+            self._calm += 1
             if self.supers:
                 asked = min(_FEW, max(most // _SEGMENTS, 1))
             count = self._receive(asked)
@@ -199,7 +201,7 @@ class Intake:
     def _widen(self, count: int) -> None:
         """Take more in the next call, but not before what this one brought was looked at."""
         if not self._roomy:
-            self._room = min(_WIDER * self._room, HEADS) if self._news else HEADS
+            self._room = min(_WIDER * self._room, HEADS) if self._calm < _CALM else HEADS
         else:
             longest = max(self._inbox.lengths[:count])
             self._room = min(max(_WHOLE_BYTES // max(longest, 1), _FEW), WHOLE)
@@ -418,7 +420,7 @@ class Intake:
             if len(self._flows) >= _KNOWN:
                 self._flows.clear()
             flow = self._flows[key] = self._flow(name, untimed)
-            self._news = True
+            self._calm = 0
             self._detail_ns = 0  # what is new is looked at with all details
             return flow
 

@@ -142,6 +142,7 @@ class Listening:
         self._started_ns = self._reported_ns = time.monotonic_ns()
         self._reported_drops = 0
         self._measured = False
+        self._sounded: set[int] = set()
 
     def records(self, loop: Loop, limits: Limits, tick_s: float | None) -> Iterator["Record | Run"]:
         """Join, then yield memberships, datagrams, interval reports and notices; leave."""
@@ -165,6 +166,8 @@ class Listening:
                     number += piece.number
                     yield from self._pass_on(piece)
             limits.take(number, time.monotonic_ns())
+            if number:
+                self._sounded.add(place)
             if reader is None:
                 yield from self._following.attend()
                 yield from self._buffer_remark()
@@ -173,17 +176,21 @@ class Listening:
             if self._children:
                 self._children.poll()
                 yield from self._children.trouble()
-            if self._advice and number:  # no question any more
-                self._advice.stop()
-                self._advice = None
-            elif self._advice:
-                yield from self._advice.poll(loop)
+            if self._advice:
+                yield from self._advised(self._advice, loop, heard=number > 0)
             if tick_ns is not None and time.monotonic_ns() - self._reported_ns >= tick_ns:
                 yield self._interval(tick_ns)
         if tick_ns is not None and self.statistics.moved:
             yield self._interval(tick_ns)  # the last one is seldom whole
         yield from self._closing_remarks(loop, limits)
         yield from self._following.end()
+
+    def _advised(self, advice: "Advice", loop: Loop, *, heard: bool) -> Iterator[Notice]:
+        if heard:  # no question any more
+            advice.stop()
+            self._advice = None
+        else:
+            yield from advice.poll(loop)
 
     def _pass_on(self, heard: Heard) -> Iterator[Heard]:
         if self._shown:
@@ -236,6 +243,8 @@ class Listening:
             if loop.stopped_by is None:  # who interrupts does not wait for a queue of commands
                 self._children.finish(limits.deadline_ns)
             yield from self._children.remarks()
+        if self._sounded and limits.reason in ("timeout", "idle"):
+            yield from remarks.silent(self._following.without(self._sounded))
         drops = self.kernel_drops()
         if drops:
             # The kernel counts a super-packet as one.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mcastctl.model import address
-from mcastctl.model.address import family, is_multicast
+from mcastctl.model.address import family, host_port, is_multicast
 from mcastctl.model.records import Notice
 from mcastctl.model.shell import word
 from mcastctl.net import nic
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mcastctl.net.receiver import Subscription
     from mcastctl.net.sender import Sender, Target
 
+_NAMED = 3
+"""Silent groups told by name."""
 _UDP, _HEADER, _FRAGMENT6 = 8, {4: 20, 6: 40}, 8
 """Bytes of the UDP, IP and IPv6 fragment headers (RFC 768, 791, 8200)."""
 
@@ -31,6 +33,19 @@ def receiving(wanted: "Iterable[Subscription]") -> Iterator[Notice]:
     """
     for one in wanted:
         yield from _of_group(one.group, with_sources=one.mode == "include")
+
+
+def silent(unheard: "list[Subscription]") -> Iterator[Notice]:
+    """Yield a warning that names what nothing came to, while something came to others."""
+    if not unheard:
+        return
+    names = [f"{host_port(one.group, one.port)} on {one.nic.name}" for one in unheard]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"nothing heard of {', '.join(names[:_NAMED])}{more}"
+    first = unheard[0]
+    target = word(host_port(first.group, first.port))
+    hint = f"mcastctl doctor {target} -i {word(first.nic.name)} tells why"
+    yield _warning("silent", text, hint)
 
 
 def sending(pairs: "Iterable[tuple[Sender, Target]]", size: int | None) -> Iterator[Notice]:

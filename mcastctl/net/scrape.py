@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 
+from mcastctl.model.address import host_port
 from mcastctl.model.errors import SocketError
 from mcastctl.net.sockopts import naming
 
@@ -110,8 +111,7 @@ class Server:
         version6 = ":" in host
         self._listener = socket.socket(socket.AF_INET6 if version6 else socket.AF_INET)
         try:
-            where = f"[{host}]:{port}" if version6 else f"{host}:{port}"
-            with naming("bind", f"serve metrics on {where}"):
+            with naming("bind", f"serve metrics on {host_port(host, port)}"):
                 self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 self._listener.bind((host, port))
                 self._listener.listen(MOST_CONNECTIONS)

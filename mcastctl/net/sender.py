@@ -7,7 +7,7 @@ import time
 from typing import Any, NamedTuple
 
 from mcastctl.model import refusal, surroundings
-from mcastctl.model.address import family, is_multicast, keeps_zone
+from mcastctl.model.address import family, host_port, is_multicast, keeps_zone
 from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError, SocketError
 from mcastctl.model.records import Datagram, Notice
@@ -53,9 +53,8 @@ class Target(NamedTuple):
     source: str | None = None
 
     def __str__(self) -> str:
-        where = f"[{self.host}]" if ":" in self.host else self.host
         by = f" on {self.nic.name}" if self.nic else ""
-        return f"{where}:{self.port}{by}"
+        return f"{host_port(self.host, self.port)}{by}"
 
 
 class Sender:

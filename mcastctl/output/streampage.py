@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from mcastctl.model.address import host_port
 from mcastctl.model.history import COLUMNS, Sample, Tracks
 from mcastctl.model.mark import MPEGTS
 from mcastctl.model.watch import Row
@@ -132,8 +133,8 @@ def columns(samples: Sequence[Sample], ascii_only: bool) -> list[Column | Chart]
         return bars(samples[row].rates, width, ascii_only=ascii_only)
 
     found: list[Column | Chart] = [
-        Column("SOURCE", 0, [text.host_port(one.src, one.sport) for one in streams]),
-        Column("GROUP", 0, [text.host_port(one.dst, one.dport) for one in streams]),
+        Column("SOURCE", 0, [host_port(one.src, one.sport) for one in streams]),
+        Column("GROUP", 0, [host_port(one.dst, one.dport) for one in streams]),
         Column("IFACE", 3, [escape(one.iface) or "-" for one in streams]),
         Column("TTL", 5, ["-" if one.ttl is None else str(one.ttl) for one in streams], right=True),
         Column("PROTOCOL", 10, [one.row.protocol for one in samples]),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mcastctl.model.address import host_port
 from mcastctl.model.mark import MPEGTS
 from mcastctl.model.packet import Packet
 from mcastctl.model.records import Notice, Record, Report
@@ -27,8 +28,8 @@ def cells(row: Row) -> list[str]:
         lost = f"{one.lost} ({one.loss_percent:.2g}%)" if one.lost else "0"
     joined = "-" if row.joined is None else ("yes" if row.joined else "no")
     return [
-        text.host_port(one.src, one.sport),
-        text.host_port(one.dst, one.dport),
+        host_port(one.src, one.sport),
+        host_port(one.dst, one.dport),
         escape(one.iface) or "-",
         "-" if one.ttl is None else str(one.ttl),
         row.protocol,

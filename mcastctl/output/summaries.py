@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mcastctl.model.address import host_port
 from mcastctl.model.mark import UNNUMBERED
 from mcastctl.output.escape import escape
-from mcastctl.output.text import host_port, scaled
+from mcastctl.output.text import scaled
 
 Fields = Mapping[str, Any]
 

@@ -2,6 +2,7 @@
 
 import time
 
+from mcastctl.model.address import host_port
 from mcastctl.model.mark import PLAIN
 from mcastctl.model.records import Datagram, Membership, Message, Notice, Reply, Start
 from mcastctl.output.escape import escape, escape_bytes
@@ -15,11 +16,6 @@ def clock(ts_ns: int) -> str:
     """Return local time of day to the microsecond, as tcpdump prints it."""
     whole, rest = divmod(ts_ns, 1_000_000_000)
     return f"{time.strftime('%H:%M:%S', time.localtime(whole))}.{rest // 1000:06d}"
-
-
-def host_port(host: str, port: int) -> str:
-    """Return '10.0.0.1:5004' or '[ff15::42]:5004'."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def scaled(number: float, unit: str) -> str:
