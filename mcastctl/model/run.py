@@ -134,7 +134,7 @@ _FLOW, _ENDS = (
     for end in ("length", "ttl")
 )
 """The fields of a datagram that a flow shares, and those of them that are always known."""
-_STRETCH, _FEW = 16, 32
+_STRETCH, _FEW = 8, 64
 """Arrivals of a stretch; more stretches than that are looked at all in one."""
 
 Heard = Datagram | Run

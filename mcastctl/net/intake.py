@@ -59,6 +59,8 @@ _STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestamp
 _NAP_RATE = 20_000
 """Datagrams per second from which on letting some gather beats waking up for each."""
 _NAP_S = 0.002
+_PAUSE_NS = 50_000_000
+"""After so long without a look the burst just read says nothing of the rate to come."""
 _BOOKKEEPING = 1024
 """Bytes a small datagram takes of a socket buffer beside its payload; more with some drivers,
 for which the kernel's doubling of the buffer makes room."""
@@ -250,14 +252,15 @@ class Intake:
         """Return how long to let datagrams gather in the buffer before the next `read`.
 
         A wake-up costs as much as several datagrams. No nap while more may be waiting, at a low
-        rate, or for longer than fills a quarter of the buffer.
+        rate, after a pause, or for longer than fills a quarter of the buffer.
         """
         if self._full or not self._gathered:
             return 0.0
         now_ns = time.monotonic_ns()
-        rate = self._gathered * 1e9 / max(now_ns - self._gathered_ns, 1)
+        elapsed_ns = max(now_ns - self._gathered_ns, 1)
+        rate = self._gathered * 1e9 / elapsed_ns
         self._gathered, self._gathered_ns = 0, now_ns
-        if rate < _NAP_RATE:
+        if rate < _NAP_RATE or elapsed_ns > _PAUSE_NS:
             return 0.0
         taken = rate * (self._inbox.lengths[0] + _BOOKKEEPING)
         return min(_NAP_S, buffer_size / 4 / taken)
