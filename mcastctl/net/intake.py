@@ -50,7 +50,7 @@ _WHOLE_SIZE = 65536 + 320
 """Slot of a whole payload; no multiple of a page, lest all slots meet in the same cache lines."""
 _FEWEST = 16
 """Fewer are quicker told one by one."""
-_DETAIL_NS = 250_000_000
+_DETAIL_NS = 1_000_000_000
 _KNOWN = 2048
 """Flows remembered by all together; more than that come only from forged addresses."""
 _STAMP_SIZE = 32
@@ -58,7 +58,7 @@ _STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestamp
 """Size and head of the time stamp's message; it comes first (net/ipv4/udp.c: udp_recvmsg)."""
 _NAP_RATE = 20_000
 """Datagrams per second from which on letting some gather beats waking up for each."""
-_NAP_S = 0.002
+_NAP_S = 0.004
 _PAUSE_NS = 50_000_000
 """After so long without a look the burst just read says nothing of the rate to come."""
 _BOOKKEEPING = 1024
@@ -99,8 +99,8 @@ _numbers = itertools.count()
 class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
-    Without payloads TTL and traffic class are looked at four times a second only; interface and
-    destination too where the kernel lets nothing else in (`sole`).
+    Without payloads TTL and traffic class are looked at once a second where much comes; interface
+    and destination too where the kernel lets nothing else in (`sole`).
     `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
     there were some of which the beginning does not tell all; `supers` that super-packets, which
     another namespace or a network card hands over uncut, are taken so: all of their datagrams
@@ -126,7 +126,7 @@ class Intake:
         self._times = array("q")
         self._detail_ns = 0
         self._gathered = 0
-        self._full = self._stamped = False
+        self._full = self._busy = self._stamped = False
         self._detailed = True
         self._gathered_ns = time.monotonic_ns()
         self.supers = self._tried = False
@@ -158,6 +158,7 @@ class Intake:
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []
+        before = self._gathered
         most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
         while most > 0:
             self._choose_details()
@@ -187,12 +188,14 @@ class Intake:
                 break  # one more may hold more than that; only who asks for few gets a part
             self._widen(count)
             self._look_for_supers(count)
+        self._busy = self._gathered - before >= _DETAILED
         return without_last(heard, -most) if most < 0 else heard
 
     def _choose_details(self) -> None:
         """Ask for details unless so much comes that they cost more than they tell."""
         now_ns = time.monotonic_ns()
-        detailed = self.whole or not self._full or now_ns >= self._detail_ns
+        much = self._full or self._busy
+        detailed = self.whole or not much or now_ns >= self._detail_ns
         if detailed:
             self._detail_ns = now_ns + _DETAIL_NS
             self._room = self._room if self._roomy else _DETAILED
