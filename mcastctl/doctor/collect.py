@@ -93,6 +93,7 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
         traffic_before=first.traffic,
         memberships=joined,
         applications=_applications(question, joined),
+        hidden_uid=_hidden_uid(question.pid),
         limits={key: value for key in _LIMITS if (value := knobs.limit(key)) is not None},
         bridge_netfilter=_bridge_netfilter(),
     )
@@ -110,6 +111,24 @@ def _present(pid: int) -> None:
         raise ValueRangeError(
             f"cannot look at process {pid}: {error.strerror}", hint="name a running one: 'ps -e'"
         ) from None
+
+
+def _hidden_uid(pid: int | None) -> int | None:
+    """Return whose a process is that does not let us list its descriptors, else None."""
+    if pid is None:
+        return None
+    folder = Path(f"/proc/{pid}")
+    try:
+        with os.scandir(folder / "fd"):
+            return None
+    except PermissionError:
+        with suppress(OSError, ValueError, StopIteration):
+            lines = (folder / "status").read_text(errors="replace").splitlines()
+            words = next(line for line in lines if line.startswith("Uid:")).split()
+            return int(words[-1])  # the one that sockets are made with: fsuid, proc(5)
+    except OSError:
+        pass
+    return None
 
 
 def _no_rules() -> firewall.Ruleset:

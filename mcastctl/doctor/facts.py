@@ -76,7 +76,8 @@ class Facts(NamedTuple):
     and what privilege would help, '' when it was seen. `queues` are samples of the receive
     queues by inode. `route` is where the group leaves, `bound_route` by the interface in question.
     `probe` is what the active tests told, None without them. `untapped` counts frames of the
-    interface in question that no capture could see.
+    interface in question that no capture could see. `hidden_uid` is whose the process in question
+    is, where its descriptors may not be listed; None where they were.
     """
 
     question: Question
@@ -120,6 +121,7 @@ class Facts(NamedTuple):
     failing: int = 0
     watched_s: float = 0.0
     untapped: int | None = None
+    hidden_uid: int | None = None
     probe: Probed | None = None
 
     def moved(self, counter: str) -> int:
@@ -218,9 +220,19 @@ class Facts(NamedTuple):
         return ", ".join(dict.fromkeys(known)) or f"uid {application.bound.uid}"
 
     def ours(self) -> tuple[Application, ...]:
-        """Return the sockets in question: those of --pid, else those that could be meant."""
+        """Return the sockets in question: those of --pid, else those that could be meant.
+
+        Of a process that hides its sockets: those of its user that nobody is known to hold.
+        """
         if self.question.pid is None:
             return self.applications
+        if self.hidden_uid is None:
+            return self.known_ours()
+        hidden = (one for one in self.applications if not one.holders)
+        return tuple(one for one in hidden if one.bound.uid == self.hidden_uid)
+
+    def known_ours(self) -> tuple[Application, ...]:
+        """Return the sockets that the process in question is known to have open."""
         pid = self.question.pid
         return tuple(one for one in self.applications if pid in {each[0] for each in one.holders})
 

@@ -24,7 +24,6 @@ from mcastctl.doctor.rules.verdict import (
     PROVED,
     Rule,
     error,
-    first,
     info,
     moved,
     what_root_adds,
@@ -34,12 +33,15 @@ from mcastctl.model.shell import setting, word
 
 _ENOUGH = 3
 """Datagrams of which a rung must have counted more than its neighbour."""
+_STREAM_PER_S = 3
+_OR_FOREIGN = "or they are of groups that nobody here has joined"
 
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Return the cause as far as anybody may know it, and what root would add."""
-    found = first(facts, _RULES)
-    if found is not None and not probed.contradicted(facts, found):
+    claims = (rule(facts) for rule in _RULES)
+    found = next((one for one in claims if one and not probed.contradicted(facts, one)), None)
+    if found is not None:
         known = [found, *series.behind(facts, found)]
         return known if found.certain == PROVED else [*known, what_root_adds(facts)]
     return [_nothing_found(facts), what_root_adds(facts)]
@@ -318,11 +320,21 @@ def _input(facts: Facts) -> Finding | None:
     head = "Ip6" if six else "Ip."
     if _undelivered(facts) < 2 * _ENOUGH or _served(facts):
         return None
-    # IPv6 counts as multicast also what nobody here has joined.
-    if six and facts.arrived_here() < _ENOUGH:
-        return None
     counters = moved(facts, "IpExt.InMcastPkts", "Ip6InMcastPkts", f"{head}InDelivers")
+    if six and facts.arrived_here() < _ENOUGH:
+        # IPv6 counts as multicast also what nobody here has joined.
+        if not facts.why_no_wire or not _steady(facts, _undelivered(facts)):
+            return None
+        counters.append(_OR_FOREIGN)
     return _firewall(facts, "input", counters, INFERRED)
+
+
+def _steady(facts: Facts, lost: int) -> bool:
+    """Tell whether what an idle host lost is most of what came in, and a stream, no chatter."""
+    own = facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets")
+    return (
+        _idle(facts) and lost >= _STREAM_PER_S * facts.watched_s and own * 0.5 <= lost <= own * 1.25
+    )
 
 
 def _lost_early(facts: Facts) -> bool:
@@ -339,7 +351,7 @@ def _prerouting(facts: Facts) -> Finding | None:
     if not _lost_early(facts) or (not six and not refused and not _accepts(facts)):
         return None
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts")
-    said = [*moved(facts, *counters), "or they are of groups that nobody here has joined"]
+    said = [*moved(facts, *counters), _OR_FOREIGN]
     return _firewall(facts, "prerouting", said, INFERRED)
 
 

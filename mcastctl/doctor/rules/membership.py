@@ -76,9 +76,10 @@ def _port_refused(facts: Facts) -> Finding | None:
 
 def _holders(facts: Facts) -> list[Application]:
     """Return who has the port; nobody where the process in question has it."""
-    if facts.question.pid is not None and on_port(facts):
+    port = facts.question.port
+    if facts.question.pid is not None and any(one.bound.port == port for one in facts.known_ours()):
         return []
-    return [one for one in facts.applications if one.bound.port == facts.question.port]
+    return [one for one in facts.applications if one.bound.port == port]
 
 
 def _port_taken(facts: Facts, holder: Application) -> Finding:

@@ -139,11 +139,16 @@ def _lost(facts: Facts, sent: Sent) -> Finding | None:
 
 
 def contradicted(facts: Facts, found: Finding) -> bool:
-    """Tell whether a socket of ours heard what a finding says cannot be heard here."""
+    """Tell whether a socket of ours heard what a finding says cannot be heard here.
+
+    What was sent to ourselves passes the packet filter only: both hooks of the way in.
+    """
+    if facts.probe is None or found.certain != INFERRED:
+        return False
+    looped = facts.probe.injected is not None and bool(facts.probe.injected.heard)
     on_the_way = found.id.startswith(("host.", "net.", "if."))
-    return (
-        facts.probe is not None and facts.probe.heard() and found.certain == INFERRED and on_the_way
-    )
+    filtered = found.id in ("host.firewall_prerouting", "host.firewall_input")
+    return (facts.probe.heard() and on_the_way) or (looped and filtered)
 
 
 def completed(facts: Facts, found: list[Finding]) -> list[Finding]:

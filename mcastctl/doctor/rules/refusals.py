@@ -10,6 +10,7 @@ from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
 _PMTUDISC = (2, 3)  # IP_PMTUDISC_DO, IP_PMTUDISC_PROBE: never fragment
+_FEW = 3
 
 
 def tentative(facts: Facts) -> Finding | None:
@@ -91,9 +92,16 @@ def no_route(facts: Facts) -> Finding | None:
     route = facts.route
     if route is None or route.leaves:
         return None
-    said = [f"ip route get {facts.question.group}: {route.reason}"]
-    said += moved(facts, "Ip.OutNoRoutes", "Ip6OutNoRoutes")
+    counted = moved(facts, "Ip.OutNoRoutes", "Ip6OutNoRoutes")
+    if facts.why_no_wire and not counted and route.route_type is None and _sending(facts):
+        return None  # whoever names the interface needs no route
+    said = [f"ip route get {facts.question.group}: {route.reason}", *counted]
     return refused(refusal.BY_ROUTE.get(route.route_type or "", errno.ENETUNREACH), facts, said)
+
+
+def _sending(facts: Facts) -> bool:
+    """Tell whether programs of this host send datagrams, whichever."""
+    return facts.moved("Udp.OutDatagrams") + facts.moved("Udp6OutDatagrams") >= _FEW
 
 
 def mtu(facts: Facts) -> Finding | None:
