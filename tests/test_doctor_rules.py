@@ -237,6 +237,12 @@ def bridge(*ports: BridgePort, **more: Any) -> tuple[Bridge, ...]:
     return (BRIDGE._replace(ports=ports or BRIDGE.ports, **more),)
 
 
+def _full(kept: int) -> dict[str, Any]:
+    """A receive queue that was full whenever it was looked at."""
+    queue = {"drops_before": {77: 10}, "queues": {77: (4608, 4608, 4608)}, "kept": {77: kept}}
+    return queue | {"applications": (app(drops=40),), "drops": drop("SOCKET_RCVBUFF", count=30)}
+
+
 UDP = {"reason": "NOT_SPECIFIED", "function": "__udp4_lib_rcv"}
 IN_ONLY = flow(iface="p1")
 UNBOUND = {"applications": (), "memberships": (), "failing": 8}
@@ -286,6 +292,15 @@ CAUSES: list[tuple[str, Facts]] = [
     ("rx.port_in_use", receiver(applications=(app(reuse_address=False),), failing=8)),
     ("rx.port_in_use", receiver(applications=(app(reuse_address=False),), pid=1, failing=8)),
     (
+        "rx.port_in_use",  # by a socket of both families, and nothing leads joins anywhere
+        silent(
+            memberships=(),
+            applications=(app(local="::", joined=(), reuse_address=False),),
+            route=unanswered(G4, None, None),
+            failing=8,
+        ),
+    ),
+    (
         "rx.membership_limit",
         silent(
             memberships=(),
@@ -330,6 +345,11 @@ CAUSES: list[tuple[str, Facts]] = [
             drops=drop("SOCKET_RCVBUFF", count=20),
         ),
     ),
+    (
+        "rx.rcvbuf_overflow",  # always full when looked at, and read all the same
+        receiver(**_full(kept=20), **counters(Udp_InDatagrams=20)),
+    ),
+    ("rx.app_not_reading", receiver(**_full(kept=0), **counters(Udp_InDatagrams=50))),  # by others
     ("rx.socket_filter", receiver(applications=(app(program=4),), drops=drop("SOCKET_FILTER"))),
     ("host.cgroup_bpf", receiver(drops=drop("SOCKET_FILTER"))),
     (
@@ -447,6 +467,14 @@ CAUSES: list[tuple[str, Facts]] = [
         "tx.loop_off",
         sender(
             memberships=member(),
+            applications=(app(port=OUT_PORT, joined=(), loop=False), OTHER),
+        ),
+    ),
+    (
+        "tx.loop_off",
+        silent(
+            sources=(),
+            flows=flow(direction="out", src=ME4),
             applications=(app(port=OUT_PORT, joined=(), loop=False), OTHER),
         ),
     ),
@@ -582,7 +610,20 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         "host.martian_source",
         {"answers": REFUSED, "reverse": Reverse("127.0.0.9", None, None, None, local=False)},
     ),
-    ("host.source_is_local", {"answers": REFUSED, "sources": (ME4,)}),
+    (
+        "host.source_is_local",
+        {"answers": REFUSED, "sources": (ME4,)}
+        | counters(**{"Ip_InReceives": 50, "dev_eth0.rx_packets": 50}),
+    ),
+    ("net.not_on_wire", {"answers": REFUSED, "sources": (ME4,)}),  # a sender here that pauses
+    (
+        "tx.loop_off",
+        {
+            "answers": REFUSED,
+            "sources": (ME4,),
+            "applications": (app(port=OUT_PORT, joined=(), loop=False), OTHER),
+        },
+    ),
     ("host.udp_checksum", counters(Udp_InCsumErrors=50, Udp_InErrors=50)),
     ("host.ip_checksum", counters(IpExt_InCsumErrors=50)),
     ("host.xfrm_policy", counters(XfrmInPolBlock=50)),
@@ -620,6 +661,19 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         {"pid": 1, "hidden_uid": 0, "memberships": (), "applications": (hidden(option_bytes=960),)},
     ),
     ("host.firewall_input", {"group": G6} | _undelivered(50)),
+    (
+        "host.wrong_dst_mac",
+        counters(**{"dev_eth0.rx_packets": 50, "dev_eth0.rx_otherhost_dropped": 50}),
+    ),
+    (
+        "rx.port_in_use",
+        {
+            "memberships": (),
+            "applications": (hidden(option_bytes=0),),
+            "failing": 40,
+            "route": unanswered(G4, None, None),
+        },
+    ),
     ("net.not_on_wire", {"group": G6} | _undelivered(10)),  # chatter of groups not joined here
     (
         "net.not_on_wire",  # the packet filter lets by what was sent to ourselves
@@ -787,6 +841,18 @@ HEALTHY = {
     ),
     "a sender that names the interface needs no route": sender(
         **UNSEEN, route=unanswered(G4, None, None), **counters(Udp_OutDatagrams=50)
+    ),
+    "a sender of one link, unseen": sender(
+        LL6,
+        sources=("fe80::20",),
+        links=LINKS | {2: link(2, "eth0", "fe80::20")},
+        **UNSEEN,
+        **counters(Udp6OutDatagrams=50),
+    ),
+    "both families on one port": receiver(
+        flows=flow() | flow(src=S6, dst=G6),
+        memberships=(*member(), *member(G6)),
+        applications=(app(), app(local="::", joined=(Filter(2, G6, "exclude", ()),))),
     ),
     "sender of one link": sender(LOCAL4, control={}),
     "sender of one link, IPv6": sender(LL6, control={}),

@@ -387,6 +387,20 @@ def loop_off(scene: Scene) -> str:
     return scene.at_a()
 
 
+def slow_reader(scene: Scene) -> str:
+    """Its queue is full whenever one looks."""
+    ear(scene.b, reads=0.02, options=[REUSE, ((1, 8), 2304)])
+    voice(scene.a, interval_ms=2)
+    return scene.at_b()
+
+
+def loop_off_beside(scene: Scene) -> str:
+    """Asked as the listener on the sending host, by IPv6."""
+    ear(scene.a, version=6)
+    voice(scene.a, group=GROUP6, options=[((41, 19), 0)])
+    return scene.ask(scene.a, GROUP6, scene.a.addr6(), "receiver")
+
+
 def translated(scene: Scene) -> str:
     scene.a.sh(
         "ip addr add 10.0.1.77/24 dev a0; nft add table ip n; nft add chain ip n c"
@@ -459,6 +473,7 @@ ANYWHERE: list[tuple[str, Callable[[Scene], str]]] = [
     ("tx.wrong_egress", wrong_way_out),
     ("tx.route_lo", routed_to_lo),
     ("tx.loop_off", loop_off),
+    ("tx.loop_off", loop_off_beside),
     ("tx.source_nat", translated),
     ("tx.message_too_big", too_big),
     ("tx.ipv6_tentative", tentative),
@@ -469,6 +484,7 @@ ANYWHERE: list[tuple[str, Callable[[Scene], str]]] = [
 ROOT_ONLY: list[tuple[str, Callable[[Scene], str]]] = [
     ("rx.socket_filter", hears(refuse=True)),
     ("rx.app_not_reading", hears(reads=0, options=[REUSE, ((1, 8), 2304)])),
+    ("rx.rcvbuf_overflow", slow_reader),
     ("host.firewall_prerouting", receiving(NFT.format("prerouting") + DROP.format("inet"))),
     ("host.firewall_ingress", receiving(NETDEV.format("ingress", "b0") + DROP.format("netdev"))),
     ("host.xfrm_policy", receiving("ip xfrm policy add dir in dst 239.1.1.1/32 action block")),
@@ -539,6 +555,13 @@ def test_an_ordinary_user_is_told_what_root_would_add(scene: Scene) -> None:
     found = doctor(scene.b, target, "-i", "b0", privileged=False)
     assert answer(found) == "ok"
     assert "sudo" in found[-1]["hint"]
+
+
+def test_an_ordinary_user_is_told_of_frames_for_others(scene: Scene) -> None:
+    ear(scene.b, version=6)
+    voice(scene.a, group=GROUP6, raw=True, damage="mac", source=scene.a.addr6(), interval_ms=5)
+    found = doctor(scene.b, f"[{GROUP6}]:{PORT}", "-i", "b0", privileged=False)
+    assert answer(found) == "host.wrong_dst_mac"
 
 
 def test_a_router_without_a_daemon(scene: Scene) -> None:

@@ -92,12 +92,12 @@ def collect(question: Question, watch_s: float, loop: Loop, *, privileged: bool 
         traffic=last.traffic,
         traffic_before=first.traffic,
         memberships=joined,
-        applications=_applications(question, joined),
         hidden_uid=_hidden_uid(question.pid),
         limits={key: value for key in _LIMITS if (value := knobs.limit(key)) is not None},
         bridge_netfilter=_bridge_netfilter(),
     )
     facts = _with_bridges(_with_routes(facts))
+    facts = facts._replace(applications=_applications(facts))
     return facts._replace(programs=_programs(facts)) if privileged else facts
 
 
@@ -142,14 +142,15 @@ def _look(rules: firewall.Ruleset) -> _Look:
         routed = forwarding.read()
     found = tuple(one for one in routed if isinstance(one, ForwardingEntry))
     sent = sum(one.packets_out for one in routed if isinstance(one, ForwardingInterface))
-    return _Look(counters.read(), rules, found, sent, dropped, trafficcontrol.read())
+    counted = counters.read() | linkdetails.foreign()
+    return _Look(counted, rules, found, sent, dropped, trafficcontrol.read())
 
 
 def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) -> dict[str, Any]:
     """Watch the wire, the drops and the queues; return these facts."""
     wire = Wire()
     told: dict[str, Any] = {}
-    queues: dict[int, list[int]] = {}
+    samples = _Samples({}, {})
     version = question.family
     with ExitStack() as stack:
         failing = stack.enter_context(Failing())
@@ -170,21 +171,20 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         deadline = start + int(watch_s * 1e9)
         sample = decoded = 0
         while loop.stopped_by is None and (now := time.monotonic_ns()) < deadline:
-            if now >= sample:
-                sample = now + _SAMPLE_NS
-                failing.poll()
-                watch.poll()
-                of_source.poll()
-                for inode, one in _queued(question).items():
-                    queues.setdefault(inode, []).append(one)
             loop.wait(min(deadline, sample))
             if glance is not None and decoded < _MOST_DECODED:
                 for frame in glance.frames(_MOST_FRAMES):
                     decoded += 1
                     wire.take(frame.iface, frame.cast, frame.hatype, frame.data)
-            elif glance is not None and decoded >= _MOST_DECODED:
+            elif glance is not None:
                 loop.unwatch(glance.fileno())
                 glance = None
+            if now >= sample:
+                sample = now + _SAMPLE_NS
+                samples.take(question, wire if glance is not None else None)  # at once: it compares
+                failing.poll()
+                watch.poll()
+                of_source.poll()
         if glance is not None:
             loop.unwatch(glance.fileno())
         told["untapped"] = tally.missing() if tally is not None else None
@@ -202,7 +202,8 @@ def _watch(question: Question, watch_s: float, loop: Loop, *, privileged: bool) 
         "flows": wire.flows,
         "control": wire.control,
         "copies": wire.copies,
-        "queues": {inode: tuple(samples) for inode, samples in queues.items()},
+        "queues": {inode: tuple(one) for inode, one in samples.queues.items()},
+        "kept": {inode: one[-1] - one[0] for inode, one in samples.kept.items()},
         "failing": failing.count[version],
         "watched_s": (time.monotonic_ns() - start) / 1e9,
     }
@@ -237,14 +238,33 @@ def _tally(question: Question, stack: ExitStack) -> Tally | None:
     return None
 
 
-def _queued(question: Question) -> dict[int, int]:
-    """Return the bytes in the receive queue of each socket on the port."""
-    found = {}
-    for name in ("udp", "udp6"):
-        for one in sockets.parse(name, procnet.read(name)):
-            if one.port == question.port:
-                found[one.inode] = one.receive_queue
-    return found
+class _Samples(NamedTuple):
+    """By inode of the sockets on the port: their queues, and what arrived less what they dropped.
+
+    The latter is how many they kept so far, but for a constant.
+    """
+
+    queues: dict[int, list[int]]
+    kept: dict[int, list[int]]
+
+    def take(self, question: Question, wire: Wire | None) -> None:
+        """Add what is so now; without the wire nobody knows what arrived."""
+        arrived = _arrived(question, wire) if wire is not None else 0
+        for name in ("udp", "udp6"):
+            for one in sockets.parse(name, procnet.read(name)):
+                if one.port == question.port:
+                    self.queues.setdefault(one.inode, []).append(one.receive_queue)
+                    if wire is not None:
+                        self.kept.setdefault(one.inode, []).append(arrived - one.drops)
+
+
+def _arrived(question: Question, wire: Wire) -> int:
+    """Return how many datagrams of the question were seen so far; else those that left."""
+    seen = {"in": 0, "out": 0}
+    for one, count in wire.flows.items():
+        if (one.dst, one.dport) == (question.group, question.port):
+            seen[one.direction] += count
+    return seen["in"] or seen["out"]
 
 
 def _joined(question: Question) -> tuple[GroupMembership, ...]:
@@ -266,15 +286,16 @@ def _moved(
     }
 
 
-def _applications(
-    question: Question, joined: tuple[GroupMembership, ...]
-) -> tuple[applications.Application, ...]:
+def _applications(facts: Facts) -> tuple[applications.Application, ...]:
     """Return the sockets on the port, and those that may have joined something or send."""
+    question = facts.question
+    sending = question.role == "sender" or facts.local_source()
+    ports = {one.sport for one in facts.outgoing()} | {question.port}
 
     def wanted(one: BoundSocket) -> bool:
-        return one.port == question.port or bool(one.option_bytes) or question.role == "sender"
+        return sending or one.port in ports or bool(one.option_bytes)
 
-    groups = [(one.ifindex, one.group) for one in joined if not one.by_kernel]
+    groups = [(one.ifindex, one.group) for one in facts.memberships if not one.by_kernel]
     return applications.find(wanted, groups)
 
 

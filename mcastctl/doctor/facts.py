@@ -74,7 +74,8 @@ class Facts(NamedTuple):
     Counters are those before and after; `drops` what the kernel threw away of the group and of
     the control plane. `why_no_*` say what could not be seen
     and what privilege would help, '' when it was seen. `queues` are samples of the receive
-    queues by inode. `route` is where the group leaves, `bound_route` by the interface in question.
+    queues by inode, `kept` what arrived between the first and the last and the socket did not
+    drop. `route` is where the group leaves, `bound_route` by the interface in question.
     `probe` is what the active tests told, None without them. `untapped` counts frames of the
     interface in question that no capture could see. `hidden_uid` is whose the process in question
     is, where its descriptors may not be listed; None where they were.
@@ -117,6 +118,7 @@ class Facts(NamedTuple):
     bridge_netfilter: bool = False
     limits: Mapping[str, int] = {}
     queues: Mapping[int, tuple[int, ...]] = {}
+    kept: Mapping[int, int] = {}
     drops_before: Mapping[int, int] = {}
     failing: int = 0
     watched_s: float = 0.0
@@ -127,6 +129,10 @@ class Facts(NamedTuple):
     def moved(self, counter: str) -> int:
         """Return how far a counter went during the watch."""
         return self.after.get(counter, 0) - self.before.get(counter, 0)
+
+    def delivered(self) -> int:
+        """Return how many datagrams UDP gave to programs, whichever."""
+        return self.moved("Udp.InDatagrams") + self.moved("Udp6InDatagrams")
 
     def losing(self, one: Application) -> bool:
         """Tell whether a socket dropped something during the watch."""

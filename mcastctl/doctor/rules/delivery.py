@@ -12,7 +12,7 @@ from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
 _FEW = 3
-_LITTLE = 0.05
+_LITTLE = 0.02
 """Of what arrived, how much may be on its way where nobody reads."""
 _ANY = ("0.0.0.0", "::")  # noqa: S104
 
@@ -248,8 +248,9 @@ def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
     losing = [
         one for one in facts.ours() if one.bound.port == facts.question.port and facts.losing(one)
     ]
-    if not losing:
-        return None
+    taking = any(one not in losing for one in membership.on_port(facts))
+    if not losing or (facts.hidden_uid is not None and taking):
+        return None  # nobody knows which of them is meant
     one = max(losing, key=lambda each: each.bound.drops - facts.drops_before[each.bound.inode])
     samples = facts.queues.get(one.bound.inode, ())
     who = facts.holders(one)
@@ -261,7 +262,7 @@ def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
         f"receive queue, sampled: {', '.join(map(str, samples[-8:]))} bytes",
     ]
     full = samples and min(samples) > 0 and len(set(samples)) == 1
-    if full and not _reads(facts, one.bound.drops - before):
+    if full and not _reads(facts, one):
         return error(
             "rx.app_not_reading",
             f"{who} does not read its socket: the receive queue is full and stays full",
@@ -279,11 +280,18 @@ def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
     )
 
 
-def _reads(facts: Facts, lost: int) -> bool:
-    """Tell whether what was not lost was read: UDP counts a datagram when a program takes it."""
+def _reads(facts: Facts, one: Application) -> bool:
+    """Tell whether a program takes datagrams from its full queue.
+
+    What it did not lose was read, and UDP counts a datagram when a program takes it; unseen, what
+    was taken is its own where no other socket hears the group.
+    """
     head = "Udp6" if facts.question.family == 6 else "Udp."
-    kept = 0 if facts.why_no_wire else facts.arrived_here() - lost
-    return kept > lost * _LITTLE and facts.moved(f"{head}InDatagrams") * 2 >= kept
+    taken, kept = facts.moved(f"{head}InDatagrams"), facts.kept.get(one.bound.inode)
+    if kept is None:
+        return taken >= _FEW and hearing(facts) == [one]
+    lost = one.bound.drops - facts.drops_before[one.bound.inode]
+    return kept > max(_FEW, lost * _LITTLE) and taken * 2 >= kept
 
 
 def _pid(one: Application) -> int | str:
@@ -359,10 +367,13 @@ def crosstalk(facts: Facts) -> Finding | None:
         one.dst
         for one in facts.flows
         if one.direction == "in" and one.dport == question.port and one.dst != question.group
+        if (":" in one.dst) == (question.family == 6)
     }
     for one in facts.ours():
         if one.bound.port != question.port or one.options is None or not one.bound.wildcard:
             continue
+        if one.bound.protocol.endswith("6") != (question.family == 6):
+            continue  # its options are of its own family
         own = {each.group for each in one.options.filters}
         heard = {group for group in foreign - own if facts.members(group)}
         if own and heard and one.options.multicast_all and (question.group in own or heard):

@@ -20,6 +20,7 @@ _STAGES = {"ingress": "host.firewall_ingress", "prerouting": "host.firewall_prer
 _STAGES |= {"input": "host.firewall_input"}
 
 
+_STREAM_PER_S = 3
 _SHOWN, _COUNTED = 3, 0.8
 """Rules named where several may be it; the share of the drops that a rule's counter must show."""
 _FREQUENT = 0.25
@@ -323,6 +324,29 @@ def other_host(facts: Facts, said: str) -> Finding:
         "the sender, switch or access point",
         "network",
     )
+
+
+def foreign_frames(facts: Facts) -> Finding | None:
+    """host.wrong_dst_mac: seen by the capture, addressed to somebody else."""
+    name = facts.name(facts.question.ifindex)
+    flows = [one for one in facts.group_flows("in") if one.iface == name]
+    if not flows or not all(one.cast for one in flows):
+        return None
+    return other_host(facts, "capture: every frame of the group is for another host")
+
+
+def foreign_counted(facts: Facts) -> Finding | None:
+    """The same unseen: an idle host gets a stream of frames, and most are for another one."""
+    name = facts.name(facts.question.ifindex)
+    foreign = facts.moved(f"dev.{name}.rx_otherhost_dropped")
+    link = facts.links.get(facts.question.ifindex)
+    meant = link is not None and "promiscuous" in link.flags
+    if meant or facts.delivered() or foreign < _STREAM_PER_S * max(facts.watched_s, 1):
+        return None
+    if foreign < facts.moved(f"dev.{name}.rx_packets") * _COUNTED:
+        return None
+    said = moved(facts, f"dev.{name}.rx_otherhost_dropped")[0]
+    return other_host(facts, said)._replace(certain=INFERRED)
 
 
 def _buffer(facts: Facts, said: str) -> Finding | None:

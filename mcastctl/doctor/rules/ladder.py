@@ -48,7 +48,6 @@ def diagnose(facts: Facts) -> list[Finding]:
 
 
 def _nothing_found(facts: Facts) -> Finding:
-    read = facts.moved("Udp.InDatagrams") + facts.moved("Udp6InDatagrams")
     name = facts.name(facts.question.ifindex)
     evidence = [f"{facts.question.group} is joined on {name}"]
     if not facts.why_no_wire:
@@ -56,7 +55,7 @@ def _nothing_found(facts: Facts) -> Finding:
     return info(
         "ok",
         "nothing on this host speaks against delivery, as far as it can be seen",
-        [*evidence, f"UDP delivered {read} datagrams to programs"],
+        [*evidence, f"UDP delivered {facts.delivered()} datagrams to programs"],
     )
 
 
@@ -78,7 +77,7 @@ def _source_validation(facts: Facts) -> Finding | None:
     value = ip_address(source)
     if facts.local_source():  # of a sender on this very host: looped back, not received
         own = dropped.own_source(facts, said)
-        return own._replace(certain=PROVED) if _idle(facts) else None
+        return own._replace(certain=PROVED) if _lost_early(facts) else None
     if value.is_loopback or value.is_multicast or value.packed[0] in (0, 255):
         return dropped.martian(facts, said)._replace(certain=INFERRED)
     counters = moved(facts, "TcpExt.IPReversePathFilter")
@@ -196,15 +195,6 @@ def _unmatched(facts: Facts) -> Finding | None:
     return found
 
 
-def _other_host(facts: Facts) -> Finding | None:
-    """host.wrong_dst_mac: seen by the capture, addressed to somebody else."""
-    name = facts.name(facts.question.ifindex)
-    flows = [one for one in facts.group_flows("in") if one.iface == name]
-    if not flows or not all(one.cast for one in flows):
-        return None
-    return dropped.other_host(facts, "capture: every frame of the group is for another host")
-
-
 def _uncounted(facts: Facts) -> int:
     """Return how many packets IP took in, did not count as multicast and did not deliver.
 
@@ -295,7 +285,7 @@ def _other_port(facts: Facts) -> Finding | None:
 
 def _idle(facts: Facts) -> bool:
     """Tell whether UDP delivered nothing to any program."""
-    return not facts.moved("Udp.InDatagrams") + facts.moved("Udp6InDatagrams")
+    return not facts.delivered()
 
 
 def _firewall(facts: Facts, hook: str, evidence: list[str], certain: str) -> Finding:
@@ -396,18 +386,18 @@ def _asm(facts: Facts) -> Finding | None:
 
 
 def _arrives(facts: Facts) -> bool:
-    read = facts.moved("Udp.InDatagrams") + facts.moved("Udp6InDatagrams")
-    return read >= _ENOUGH
+    return facts.delivered() >= _ENOUGH
 
 
 _RULES: tuple[Rule, ...] = (
-    _other_host,
+    dropped.foreign_frames,
     probed.traced,
     network.interface_local,
     network.link_local,
     traffic.redirected,
     membership.missing,
     membership.filtered,
+    sender.loop_off,
     _source_validation,
     _without_address,
     _reverse_path,
@@ -424,11 +414,11 @@ _RULES: tuple[Rule, ...] = (
     _input,
     link.xdp,
     _prerouting,
+    dropped.foreign_counted,
     _early,
     _other_port,
     delivery.crosstalk,
     delivery.duplicates,
-    sender.loop_off,
     _asm,
     probed.host_drops,
     _silent,

@@ -107,8 +107,9 @@ def _untapped(facts: Facts) -> int:
 
 
 def vanished(facts: Facts, name: str) -> int:
-    """Return how many frames an interface counted that no IP layer did."""
-    frames = facts.moved(f"dev.{name}.rx_packets")
+    """Return how many frames an interface counted that no IP layer did, those of others aside."""
+    foreign = facts.moved(f"dev.{name}.rx_otherhost_dropped")
+    frames = facts.moved(f"dev.{name}.rx_packets") - foreign
     return frames - facts.moved("Ip.InReceives") - facts.moved("Ip6InReceives")
 
 

@@ -67,6 +67,12 @@ def port_shared(facts: Facts) -> Finding | None:
     return _port_taken(facts, holders[0]) if holders and often else None
 
 
+def _port_hidden(facts: Facts) -> Finding | None:
+    """The same, where nobody may ask any of the holders."""
+    unknown = all(one.options is None for one in _holders(facts))
+    return port_shared(facts) if unknown else None
+
+
 def _port_refused(facts: Facts) -> Finding | None:
     """The same, where a bind of --probe was refused."""
     joined = facts.probe.joined if facts.probe else None
@@ -220,8 +226,9 @@ _MISSING: tuple[Rule, ...] = (
     _membership_limit,
     _other_interface,
     _missing_scope,
-    _no_interface,
     port_in_use,
+    _port_hidden,
+    _no_interface,
     _port_refused,
     _nowhere,
 )

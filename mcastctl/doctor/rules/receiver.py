@@ -39,6 +39,7 @@ _SILENT: tuple[Rule, ...] = (
     router.container,
     network.link_local,
     membership.missing,
+    sender.loop_off,
     membership.elsewhere,
     membership.older_version,
     membership.filtered,

@@ -49,6 +49,8 @@ def no_zone(facts: Facts) -> Finding | None:
     near = [one for one in question.sources if keeps_zone(one)]
     if question.family == 4 or not (near or (facts.failing and keeps_zone(question.group))):
         return None
+    if facts.why_no_wire and not facts.failing and _sending(facts):
+        return None  # who sends may well name the zone
     which = near[0] if near else question.group
     name = facts.name(question.ifindex) if question.ifindex else "IFACE"
     return error(
@@ -96,7 +98,10 @@ def no_route(facts: Facts) -> Finding | None:
     if facts.why_no_wire and not counted and route.route_type is None and _sending(facts):
         return None  # whoever names the interface needs no route
     said = [f"ip route get {facts.question.group}: {route.reason}", *counted]
-    return refused(refusal.BY_ROUTE.get(route.route_type or "", errno.ENETUNREACH), facts, said)
+    number = refusal.BY_ROUTE.get(route.route_type or "", errno.ENETUNREACH)
+    # Who tries is counted; who names the interface needs no route.
+    sure = bool(counted) or route.route_type is not None
+    return refused(number, facts, said, PROVED if sure else INFERRED)
 
 
 def _sending(facts: Facts) -> bool:

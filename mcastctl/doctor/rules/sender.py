@@ -125,9 +125,10 @@ def _nat(facts: Facts) -> Finding | None:
 
 def loop_off(facts: Facts) -> Finding | None:
     """tx.loop_off: other hosts hear it, another program on this host that joined does not."""
-    if facts.question.role == "receiver" and not facts.local_source():
-        return None
     flows = facts.outgoing()
+    here = facts.local_source() or (flows and not facts.question.sources and not facts.wire())
+    if facts.question.role == "receiver" and not here:
+        return None
     used = {one.iface for one in flows}
     members = [one for one in facts.members() if one.iface in used or facts.why_no_wire]
     if not members:
