@@ -701,6 +701,27 @@ def test_cause(expected: str, facts: Facts) -> None:
     assert found[0].where in ("sender", "network", "host", "socket")
 
 
+def test_a_source_behind_a_router_names_the_router() -> None:
+    back = Reverse("198.51.100.9", "eth0", 2, "10.0.0.254", local=False)
+    (found, *_) = rules.diagnose(silent(sources=("198.51.100.9",), reverse=back))
+    assert found.id == "net.not_on_wire"
+    assert "behind 10.0.0.254: its TTL must exceed the hops" in found.hint
+    (near, *_) = rules.diagnose(silent(control=Counter()))
+    assert "querier (-T 130s tells)" in near.hint
+
+
+@pytest.mark.parametrize(("way", "remedy"), [(None, "rp_filter=0"), ("eth1", "rp_filter=2")])
+def test_a_loose_reverse_path_filter_helps_where_any_route_leads_back(
+    way: str | None, remedy: str
+) -> None:
+    back = Reverse(FAR4, way, 3 if way else None, None, local=False)
+    facts = receiver(sources=(FAR4,), reverse=back, drops=drop("IP_RPFILTER"))
+    (found, *_) = rules.diagnose(facts)
+    assert found.id == "host.rp_filter"
+    assert f"eth0.{remedy}" in found.hint
+    assert f"undo: ip route del {FAR4} dev eth0" in found.hint
+
+
 @pytest.mark.parametrize(("expected", "more"), UNPRIVILEGED, ids=[one[0] for one in UNPRIVILEGED])
 def test_cause_without_root(expected: str, more: dict[str, Any]) -> None:
     found = rules.diagnose(receiver(**(UNSEEN | more)))

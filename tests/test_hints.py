@@ -124,6 +124,38 @@ def test_the_cause_is_named(world: World) -> None:
     assert "-i iface0" in told(running[-1])
 
 
+def test_what_nobody_may_see_acquits_no_host(world: World) -> None:
+    """Source filters, an early firewall rule, another program's port: told as what they may be."""
+    need("nft")
+    a = world.host("a")
+    hosts = {name: world.host(name) for name in ("only", "less", "six", "early", "other")}
+    for name, host in hosts.items():
+        world.link(a, host)
+        voice(a, iface=a.ports[-1], group="ff35::8000:5" if name == "six" else GROUP)
+    own = a.addr4("a1")
+    asked = {
+        "only": (f"10.77.9.9@{GROUP}:{PORT}", "rx.source_filter", "joined from 10.77.9.9 only"),
+        "less": (f"!{own}@{GROUP}:{PORT}", "rx.source_filter", "joined not from"),
+        "six": ("fe80::99@[ff35::8000:5]:5000", "rx.source_filter", "joined from fe80::99 only"),
+        "early": (TARGET, "net.not_on_wire", "none is counted as one for"),
+        "other": (f"{GROUP}:{PORT + 5}", "", "no fault is to be seen on this host without root"),
+    }
+    hosts["early"].sh(
+        "nft add table inet t; nft add chain inet t c '{ type filter hook prerouting priority"
+        f" -300; }}'; nft add rule inet t c ip daddr {GROUP} drop"
+    )
+    listening(hosts["other"], "-i", "other0", "-q")
+    running = {
+        name: hosts[name].start_mcastctl("listen", one[0], "-i", f"{name}0", privileged=False)
+        for name, one in asked.items()
+    }
+    for name, (_, cause, words) in asked.items():
+        said = told(running[name])
+        assert f"[{cause}]" in said or not cause, said
+        assert words in said
+        assert "no fault found on this host" not in said
+
+
 def test_who_hears_something_asks_nobody(pair: Pair) -> None:
     """The diagnosis is ended by the first datagram, and with the listener."""
     hearing, ended = listening(pair.b, "-i", "b0"), listening(pair.b, "-i", "b0")

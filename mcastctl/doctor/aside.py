@@ -26,12 +26,14 @@ def words(found: list[Finding], question: Question) -> dict[str, str]:
     more = f"sudo mcastctl doctor {word(target)} -i {word(question.iface)}"
     answer = next((one for one in found if one.severity == "error"), None)
     if answer is None:
-        text = "no fault found on this host: look at the sender and the network"
-        return {"text": text, "hint": f"more: {more}; at the sender: add --role sender"}
+        seen = found[0].evidence[-1:] if found else []
+        text = "no fault is to be seen on this host without root"
+        text = "; ".join([text, *seen, "the port, a source filter, the sender or the network"])
+        return {"text": text, "hint": f"while it listens: {more}; at the sender: --role sender"}
     text = f"{answer.title} [{answer.id}]"
     if answer.where in _ELSEWHERE:
         text = f"no fault found on this host; {text}"
-    closer = "" if answer.certain == "proved" else f"; to be certain: {more}"
+    closer = "" if answer.certain == "proved" else f"; to be certain, while it listens: {more}"
     return {"text": text, "hint": f"{answer.hint}{closer}"}
 
 

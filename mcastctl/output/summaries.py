@@ -60,6 +60,13 @@ def _advice(fields: Fields) -> list[str]:
     if "responders" not in fields:
         return []
     silent = [one for one in fields["responders"] if not one["multicast"]["received"]]
+    routers = max((one["unicast"]["hops"] or 0 for one in silent), default=0)
+    if routers:
+        return [
+            f"hint: unicast is answered over {counted(routers, 'router')}, the group is not: its "
+            f"TTL must exceed {routers} (-t), and each must route multicast ('mcastctl routes "
+            "--forwarding' there)"
+        ]
     if any(one["unicast"]["received"] for one in silent):
         return [
             "hint: unicast is answered, the group is not: look at IGMP snooping on the switch and "
@@ -176,6 +183,9 @@ def _asked(fields: Fields) -> str:
     hosts = sum(1 for one in fields["responders"] if one["multicast"]["received"])
     asked = counted(fields["requests"], "time")
     line = f"asked {asked}, {counted(hosts, 'host')} answered"
+    silent = [one for one in fields["responders"] if not one["multicast"]["received"]]
+    if alone := sum(1 for one in silent if one["unicast"]["received"]):
+        line += f", {alone} by unicast only"
     if fields["responders_refused"]:
         line += f"; {counted(fields['responders_refused'], 'answer')} of yet more hosts not counted"
     if fields["refused"]:

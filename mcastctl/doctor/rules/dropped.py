@@ -134,8 +134,11 @@ def rp_filter_words(facts: Facts, evidence: list[str]) -> tuple[str, list[str], 
         f"effective rp_filter of {name} (the larger of all and {name}) = {value} ({kind})",
         f"the route back to {source} leads {way}",
     ]
-    hint = f"ip route add {source} dev {word(name)} (undo: ip route del)"
-    if value != 2:
+    route = f"{source} dev {word(name)}"
+    hint = f"ip route add {route} (undo: ip route del {route})"
+    if reverse and not reverse.iface:  # loose mode asks for any route
+        hint += f", or: sysctl {setting(4, name, 'rp_filter', 0)} (and all)"
+    elif value != 2:
         hint += f", or: sysctl {setting(4, name, 'rp_filter', 2)}"
     title = f"reverse path filter: {source} arrives on {name}, the route back leads {way}"
     return title, evidence, hint

@@ -330,8 +330,42 @@ def _steady(facts: Facts, lost: int) -> bool:
 def _lost_early(facts: Facts) -> bool:
     """Tell whether packets of the interface vanish between IP's first count and its routing."""
     lost = _uncounted(facts)
-    own = facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets")
-    return lost >= 2 * _ENOUGH and _idle(facts) and own >= lost * 0.8
+    return lost >= 2 * _ENOUGH and _idle(facts) and _mostly(facts, lost)
+
+
+def _kept_out(facts: Facts) -> Finding | None:
+    """rx.source_filter: packets come in and vanish where a source filter is applied.
+
+    IPv4 asks it before it counts them as multicast, IPv6 discards what it keeps out.
+    """
+    member = facts.member_on(facts.question.ifindex)
+    lost = facts.moved("Ip6InDiscards") if facts.question.family == 6 else _uncounted(facts)
+    if member is None or not (member.mode == "include" or member.sources):
+        return None
+    if not _idle(facts) or lost < 2 * _ENOUGH or not _mostly(facts, lost):
+        return None
+    group, listed = facts.question.group, ", ".join(member.sources)
+    only = (
+        f"from {listed or 'no source'} only" if member.mode == "include" else f"not from {listed}"
+    )
+    names = ("Ip6InMcastPkts", "Ip6InDiscards", "Ip.InReceives", "IpExt.InMcastPkts")
+    return error(
+        "rx.source_filter",
+        f"packets come in by {member.iface} and none is taken: {group} is joined {only}",
+        [
+            f"/proc/net/mcfilter: {member.iface} {member.mode}s {listed}",
+            *moved(facts, *names),
+            "or they are of other groups, or a packet filter drops them",
+        ],
+        f"which source sends? mcastctl sniff -i {word(member.iface)}; join it: SRC@{group}",
+        "socket",
+        INFERRED,
+    )
+
+
+def _mostly(facts: Facts, lost: int) -> bool:
+    """Tell whether what was lost can have come in by the interface in question."""
+    return facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets") >= lost * 0.8
 
 
 def _prerouting(facts: Facts) -> Finding | None:
@@ -377,6 +411,21 @@ def _silent(facts: Facts) -> Finding | None:
     return network.silent(facts) if facts.why_no_wire and reached < _ENOUGH else None
 
 
+def _unaccounted(facts: Facts) -> Finding | None:
+    """net.not_on_wire, not so sure: packets come in, and nobody may see what they are."""
+    lost = _undelivered(facts) if facts.question.family == 6 else _uncounted(facts)
+    if not facts.why_no_wire or lost < 2 * _ENOUGH or not _idle(facts) or not _mostly(facts, lost):
+        return None
+    found = network.silent(facts)
+    name, question = facts.name(facts.question.ifindex), facts.question
+    return found._replace(
+        title=f"packets come in by {name}, and none is counted as one for {question.endpoint}",
+        evidence=[*found.evidence, f"IP took in {lost} packets and delivered none of them"],
+        hint="they are of another group, or a packet filter drops them early: only root can tell",
+        where="host",
+    )
+
+
 def _older(facts: Facts) -> Finding | None:
     return membership.older_version(facts) if not _arrives(facts) else None
 
@@ -411,6 +460,7 @@ _RULES: tuple[Rule, ...] = (
     _unmatched,
     _port_taken,
     _by_another,
+    _kept_out,
     _input,
     link.xdp,
     _prerouting,
@@ -421,5 +471,6 @@ _RULES: tuple[Rule, ...] = (
     delivery.duplicates,
     _asm,
     probed.host_drops,
+    _unaccounted,
     _silent,
 )

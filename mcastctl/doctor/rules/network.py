@@ -9,7 +9,7 @@ from mcastctl.doctor.rules import delivery
 from mcastctl.doctor.rules.packetfilter import Packet, describe, must_match, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
-from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
+from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, keeps_zone, scope6
 from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
@@ -355,8 +355,8 @@ def silent(facts: Facts) -> Finding:
         evidence.append(f"capture: {asked} {protocol} queries on {name}")
     elif not facts.why_no_wire:
         evidence.append(
-            f"no {protocol} query was heard on {name}: without a querier a switch forgets "
-            "members after some minutes"
+            f"no {protocol} query was heard on {name} in {facts.watched_s:.0f} s, which alone says "
+            "little: one is due every 125 s, and without any a switch forgets members after minutes"
         )
     acquitted = facts.probe is not None and facts.probe.acquits()
     joined = facts.probe.joined if facts.probe else None
@@ -369,8 +369,12 @@ def silent(facts: Facts) -> Finding:
     if acquitted:
         evidence.append("datagrams like them, put into the receive path, pass all of this host")
     hint = "look at the sender, then at each switch and router on the way (--role sender, switch)"
-    if not asked and not facts.why_no_wire:
-        hint += "; is there a querier? 'ip link set BRIDGE type bridge mcast_querier 1'"
+    if beyond := _behind_router(facts):
+        hint = beyond
+    elif not asked and not facts.why_no_wire:
+        hint += (
+            "; is there a querier (-T 130s tells)? 'ip link set BRIDGE type bridge mcast_querier 1'"
+        )
     return error(
         "net.not_on_wire",
         f"no datagram to {question.endpoint} reaches {name}: look at sender and network",
@@ -378,6 +382,18 @@ def silent(facts: Facts) -> Finding:
         hint,
         "network",
         PROVED if acquitted and _long(facts) else INFERRED,
+    )
+
+
+def _behind_router(facts: Facts) -> str:
+    """Return what to do about a source that is no neighbour, '' where none is known."""
+    far = [one for one in facts.question.sources if not keeps_zone(one) and not facts.on_link(one)]
+    if not far or facts.local_source():
+        return ""
+    way = facts.reverse.gateway if facts.reverse and facts.reverse.source == far[0] else None
+    return (
+        f"{far[0]} is behind {way or 'a router'}: its TTL must exceed the hops (-t), and each "
+        "router must forward the group ('mcastctl routes --forwarding', --role router there)"
     )
 
 
