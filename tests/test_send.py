@@ -526,3 +526,12 @@ def test_closed_descriptors_do_no_harm(pair: Pair, closed: str) -> None:
     assert "Traceback" not in silent.stderr + spoken.stderr
     # No socket became a standard descriptor: what is printed did not go out on the wire.
     assert heard(listener).payloads == ["hello"]
+
+
+@pytest.mark.parametrize("group", [GROUP4, GROUP6])
+def test_an_interface_that_is_down_is_what_is_said(pair: Pair, group: str) -> None:
+    a, _ = pair
+    a.ip("link set a0 down")
+    outcome = a.mcastctl("send", group, "x", "-i", "a0")
+    assert outcome.returncode == 2
+    assert "a0 is administratively down: ip link set a0 up" in outcome.stderr

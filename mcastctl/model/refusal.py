@@ -123,8 +123,13 @@ def remedy(operation: str, number: int | None, system: str = "") -> str:
     return found or "see 'mcastctl ifaces' for the interfaces of this host and their state"
 
 
-def sending(number: int | None, group: str = "GROUP", iface: str = "IFACE") -> Cause | None:
-    """Return why the kernel refused to send to a group by an interface, None for other errnos."""
+def sending(
+    number: int | None, group: str = "GROUP", iface: str = "IFACE", *, chosen: bool = False
+) -> Cause | None:
+    """Return why the kernel refused to send to a group by an interface, None for other errnos.
+
+    `chosen` says that the interface was named, which then needs no advice.
+    """
     found = _SENDING.get(standard(number) or 0)
     if found is None:
         return None
@@ -132,4 +137,5 @@ def sending(number: int | None, group: str = "GROUP", iface: str = "IFACE") -> C
     table = f"ip -6 route add multicast ff00::/8 dev {named} table local"
     route = table if ":" in group else f"ip route add 224.0.0.0/4 dev {named}"
     title = found.title.format(group=group, iface=iface)
-    return Cause(found.ident, title, found.hint.format(group=group, iface=named, route=route))
+    hint = found.hint.replace(f", or {_NAMED}", "") if chosen else found.hint
+    return Cause(found.ident, title, hint.format(group=group, iface=named, route=route))

@@ -12,6 +12,7 @@ from mcastctl.model.endpoint import Endpoint
 from mcastctl.model.errors import AddressError, SocketError
 from mcastctl.model.records import Datagram, Notice
 from mcastctl.net import ancillary, nic, sockopts, whereabouts
+from mcastctl.net.ifaddrs import IFF_UP
 from mcastctl.net.nic import Nic
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import SockAddr
@@ -387,7 +388,11 @@ def refused(target: Target, number: int) -> Notice:
     if not is_multicast(target.host) and surroundings.standard(number) in refusal.UNICAST:
         hint = refusal.remedy("unicast", number)
     else:
-        found = refusal.sending(number, target.host, target.nic.name if target.nic else "IFACE")
+        named = target.nic
+        if named is not None and not (nic.flags(named) or IFF_UP) & IFF_UP:
+            number = errno.ENETDOWN  # whatever the kernel calls it
+        name = named.name if named else "IFACE"
+        found = refusal.sending(number, target.host, name, chosen=named is not None)
         peculiar = surroundings.remedy(whereabouts.surroundings(), "send", number)
         told = f"{found.title}: {found.hint}" if found else refusal.remedy("send", number)
         hint = peculiar or told
