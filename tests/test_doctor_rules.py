@@ -534,6 +534,16 @@ CAUSES: list[tuple[str, Facts]] = [
     ("router.mtu", router(**counters(Ip_FragFails=50))),
     (
         "net.no_querier",
+        switch(
+            flows=IN_ONLY,
+            control=Counter(),
+            database=(),
+            drops=drop("NO_TX_TARGET"),
+            bridges=bridge(query_interval_s=3600.0),
+        ),
+    ),
+    (
+        "net.switch_no_mdb",  # it asks, only not during the watch
         switch(flows=IN_ONLY, control=Counter(), database=(), drops=drop("NO_TX_TARGET")),
     ),
     (
@@ -642,6 +652,7 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
         counters(IpExt_InMcastPkts=50, Ip_InDelivers=2) | {"applications": (app(local=ME4),)},
     ),
     ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
+    ("host.fragment_incomplete", {"group": G6} | counters(Ip6ReasmReqds=50)),
     ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
     ("rx.bound_wrong_port", counters(Udp_IgnoredMulti=50)),
     ("rx.joined_wrong_iface", counters(**{"Ip_InReceives": 50, "dev_eth1.rx_packets": 50})),
@@ -867,6 +878,7 @@ HEALTHY = {
         LL6,
         sources=("fe80::20",),
         links=LINKS | {2: link(2, "eth0", "fe80::20")},
+        control={},
         **UNSEEN,
         **counters(Udp6OutDatagrams=50),
     ),

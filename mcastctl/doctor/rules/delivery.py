@@ -341,7 +341,7 @@ def fragments(facts: Facts) -> Finding | None:
     parts = [one for one in facts.group_flows("in") if one.fragment]
     begun = sum(facts.flows[one] for one in parts if one.fragment == "first")
     if facts.why_no_wire:
-        incomplete = required >= _FEW and (not whole or lost * 10 > whole) and lost > 0
+        incomplete = required >= (_FEW if lost else 2 * _FEW) and lost * 10 >= whole
     else:  # some may be on their way at either end of the watch
         incomplete = begun >= _FEW and whole < begun * 0.9 - _FEW
     if not incomplete:

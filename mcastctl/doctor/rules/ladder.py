@@ -33,7 +33,7 @@ from mcastctl.model.shell import setting, word
 
 _ENOUGH = 3
 """Datagrams of which a rung must have counted more than its neighbour."""
-_STREAM_PER_S = 3
+_STREAM_PER_S = 5
 _OR_FOREIGN = "or they are of groups that nobody here has joined"
 
 

@@ -303,9 +303,16 @@ def _reported(facts: Facts, bridge: Bridge) -> set[str]:
 
 
 def _aged(facts: Facts, bridge: Bridge, waiting: list[str]) -> bool:
-    """Tell whether members were forgotten for want of queries at their ports."""
-    if facts.why_no_wire:
-        return not effective(bridge, facts.question.family)
+    """Tell whether members were forgotten for want of queries at their ports.
+
+    Most watches are shorter than a querier's pause: one that is known, and asks before the
+    members' time is up, needs not be heard.
+    """
+    known = effective(bridge, facts.question.family)
+    interval, members = bridge.query_interval_s, bridge.membership_interval_s
+    in_time = interval is not None and members is not None and interval < members
+    if facts.why_no_wire or (known and in_time):
+        return not known
     asked = {one.iface for one in facts.control if one.kind == "query" and one.direction == "out"}
     heard = {one.iface for one in facts.control if one.kind == "query" and one.direction == "in"}
     return not heard and not asked.intersection(waiting) and not _reported(facts, bridge)
