@@ -17,7 +17,19 @@ from mcastctl.doctor.rules import (
     probed,
     sender,
     series,
+    silence,
     traffic,
+)
+from mcastctl.doctor.rules.counted import (
+    ENOUGH,
+    arrives,
+    idle,
+    lost_early,
+    mostly,
+    served,
+    steady,
+    uncounted,
+    undelivered,
 )
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
@@ -31,9 +43,6 @@ from mcastctl.doctor.rules.verdict import (
 from mcastctl.model.records import Finding
 from mcastctl.model.shell import setting, word
 
-_ENOUGH = 3
-"""Datagrams of which a rung must have counted more than its neighbour."""
-_STREAM_PER_S = 5
 _OR_FOREIGN = "or they are of groups that nobody here has joined"
 
 
@@ -77,11 +86,11 @@ def _source_validation(facts: Facts) -> Finding | None:
     value = ip_address(source)
     if facts.local_source():  # of a sender on this very host: looped back, not received
         own = dropped.own_source(facts, said)
-        return own._replace(certain=PROVED) if _lost_early(facts) else None
+        return own._replace(certain=PROVED) if lost_early(facts) else None
     if value.is_loopback or value.is_multicast or value.packed[0] in (0, 255):
         return dropped.martian(facts, said)._replace(certain=INFERRED)
     counters = moved(facts, "TcpExt.IPReversePathFilter")
-    if not counters and _lost_early(facts):
+    if not counters and lost_early(facts):
         return None  # they do not even come to routing: PREROUTING is the answer
     return error("host.rp_filter", *dropped.rp_filter_words(facts, [said, *counters]), "host")
 
@@ -90,9 +99,9 @@ def _reverse_path(facts: Facts) -> Finding | None:
     """host.rp_filter where no source was named: the kernel counts what it refuses."""
     settings = facts.knobs.get(facts.question.ifindex)
     refused = facts.moved("TcpExt.IPReversePathFilter")
-    if facts.reverse is not None or facts.question.family == 6 or refused < _ENOUGH:
+    if facts.reverse is not None or facts.question.family == 6 or refused < ENOUGH:
         return None
-    if settings is None or not settings.rp_filter or not _idle(facts):
+    if settings is None or not settings.rp_filter or not idle(facts):
         return None
     name = facts.name(facts.question.ifindex)
     return error(
@@ -120,28 +129,15 @@ def _without_address(facts: Facts) -> Finding | None:
     return dropped.no_address(facts, said)._replace(certain=INFERRED)
 
 
-def _served(facts: Facts) -> bool:
-    """Tell whether the sockets in question may well get all that arrives.
-
-    The counters are of the whole network namespace: while programs read as much as came in, what
-    was refused besides may be of any other group.
-    """
-    if not facts.member_on(facts.question.ifindex) or not delivery.hearing(facts):
-        return False
-    read = facts.moved("Udp6InDatagrams" if facts.question.family == 6 else "Udp.InDatagrams")
-    arrived = 0 if facts.why_no_wire else facts.arrived_here()
-    return read >= max(_ENOUGH, arrived * 0.8)
-
-
 def _fragments(facts: Facts) -> Finding | None:
-    if _served(facts):
+    if served(facts):
         return None
     found = delivery.fragments(facts)
     return found._replace(certain=INFERRED) if found and facts.why_no_wire else found
 
 
 def _ip_checksum(facts: Facts) -> Finding | None:
-    if facts.moved("IpExt.InCsumErrors") < _ENOUGH or _served(facts):
+    if facts.moved("IpExt.InCsumErrors") < ENOUGH or served(facts):
         return None
     found = dropped.ip_checksum(facts, "counters: the IP layer refuses headers")
     return found._replace(certain=INFERRED)
@@ -149,7 +145,7 @@ def _ip_checksum(facts: Facts) -> Finding | None:
 
 def _udp_checksum(facts: Facts) -> Finding | None:
     six = facts.question.family == 6
-    if facts.moved("Udp6InCsumErrors" if six else "Udp.InCsumErrors") < _ENOUGH or _served(facts):
+    if facts.moved("Udp6InCsumErrors" if six else "Udp.InCsumErrors") < ENOUGH or served(facts):
         return None
     found = dropped.udp_checksum(facts, "counters: UDP refuses checksums")
     return found._replace(certain=INFERRED)
@@ -157,7 +153,7 @@ def _udp_checksum(facts: Facts) -> Finding | None:
 
 def _ipsec(facts: Facts) -> Finding | None:
     refusing = ("XfrmInPolBlock", "XfrmInNoPols", "XfrmInTmplMismatch", "XfrmInNoStates")
-    if sum(map(facts.moved, refusing)) < _ENOUGH or _served(facts):
+    if sum(map(facts.moved, refusing)) < ENOUGH or served(facts):
         return None
     found = dropped.ipsec(facts, "counters: a policy refuses")
     return found._replace(certain=INFERRED)
@@ -174,7 +170,7 @@ def _refused(facts: Facts) -> Finding | None:
     """Errors of UDP that are neither buffer nor checksum: a filter program, or IPsec."""
     head = "Udp6" if facts.question.family == 6 else "Udp."
     explained = facts.moved(f"{head}RcvbufErrors") + facts.moved(f"{head}InCsumErrors")
-    if facts.moved(f"{head}InErrors") - explained < _ENOUGH:
+    if facts.moved(f"{head}InErrors") - explained < ENOUGH:
         return None
     if not any(map(facts.losing, delivery.hearing(facts))):
         return None  # some other socket's
@@ -184,8 +180,8 @@ def _refused(facts: Facts) -> Finding | None:
 def _unmatched(facts: Facts) -> Finding | None:
     six = facts.question.family == 6
     head = "Udp6" if six else "Udp."
-    if facts.moved(f"{head}IgnoredMulti") < _ENOUGH:
-        if not six and _undelivered(facts) >= 2 * _ENOUGH:
+    if facts.moved(f"{head}IgnoredMulti") < ENOUGH:
+        if not six and undelivered(facts) >= 2 * ENOUGH:
             return None  # they do not even come to UDP: INPUT is the answer
         deaf = delivery.deaf(facts) or delivery.not_on_port(facts)
         return delivery.unmatched(facts) if deaf else None
@@ -195,38 +191,12 @@ def _unmatched(facts: Facts) -> Finding | None:
     return found
 
 
-def _uncounted(facts: Facts) -> int:
-    """Return how many packets IP took in, did not count as multicast and did not deliver.
-
-    IPv4: of groups not joined where they arrive, or dropped in PREROUTING; IPv6: only the latter.
-    """
-    six = facts.question.family == 6
-    head = "Ip6" if six else "Ip."
-    forwarded = "OutForwDatagrams" if six else "ForwDatagrams"
-    explained = ("InHdrErrors", "InAddrErrors", "InNoRoutes", "ReasmReqds", forwarded)
-    known = sum(facts.moved(f"{head}{name}") for name in explained)
-    known += 0 if six else facts.moved("TcpExt.IPReversePathFilter")
-    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
-    reached = max(multicast, facts.moved(f"{head}InDelivers"))
-    return facts.moved(f"{head}InReceives") - reached - known
-
-
-def _undelivered(facts: Facts) -> int:
-    """Return how many packets were counted as multicast and not delivered to UDP."""
-    six = facts.question.family == 6
-    head = "Ip6" if six else "Ip."
-    multicast = facts.moved("Ip6InMcastPkts" if six else "IpExt.InMcastPkts")
-    discards = facts.moved("Ip6InDiscards") if six else 0
-    waiting = facts.moved(f"{head}ReasmReqds")
-    return multicast - facts.moved(f"{head}InDelivers") - waiting - discards
-
-
 def _by_another(facts: Facts) -> Finding | None:
     """rx.joined_wrong_iface without the wire: only another interface brings in anything."""
-    index, lost = facts.question.ifindex, _uncounted(facts)
+    index, lost = facts.question.ifindex, uncounted(facts)
     if facts.question.family == 6:  # not joined is told after the count there
-        lost += max(_undelivered(facts), 0)
-    if lost < 2 * _ENOUGH or not _idle(facts):
+        lost += max(undelivered(facts), 0)
+    if lost < 2 * ENOUGH or not idle(facts):
         return None
     own = facts.moved(f"dev.{facts.name(index)}.rx_packets")
     others = {
@@ -255,7 +225,7 @@ def _other_port(facts: Facts) -> Finding | None:
     """rx.bound_wrong_port without the wire: UDP gets datagrams of joined groups for no socket."""
     head = "Udp6" if facts.question.family == 6 else "Udp."
     ignored = facts.moved(f"{head}IgnoredMulti")
-    if ignored < _ENOUGH or not _idle(facts) or not delivery.hearing(facts):
+    if ignored < ENOUGH or not idle(facts) or not delivery.hearing(facts):
         return None
     question = facts.question
     member, source = facts.member_on(question.ifindex), next(iter(question.sources), None)
@@ -283,11 +253,6 @@ def _other_port(facts: Facts) -> Finding | None:
     )
 
 
-def _idle(facts: Facts) -> bool:
-    """Tell whether UDP delivered nothing to any program."""
-    return not facts.delivered()
-
-
 def _firewall(facts: Facts, hook: str, evidence: list[str], certain: str) -> Finding:
     rule = dropped.suspect(facts, hook)
     if rule is not None:
@@ -308,29 +273,15 @@ def _input(facts: Facts) -> Finding | None:
     """host.firewall_input: counted as multicast, not delivered to UDP."""
     six = facts.question.family == 6
     head = "Ip6" if six else "Ip."
-    if _undelivered(facts) < 2 * _ENOUGH or _served(facts):
+    if undelivered(facts) < 2 * ENOUGH or served(facts):
         return None
     counters = moved(facts, "IpExt.InMcastPkts", "Ip6InMcastPkts", f"{head}InDelivers")
-    if six and facts.arrived_here() < _ENOUGH:
+    if six and facts.arrived_here() < ENOUGH:
         # IPv6 counts as multicast also what nobody here has joined.
-        if not facts.why_no_wire or not _steady(facts, _undelivered(facts)):
+        if not facts.why_no_wire or not steady(facts, undelivered(facts)):
             return None
         counters.append(_OR_FOREIGN)
     return _firewall(facts, "input", counters, INFERRED)
-
-
-def _steady(facts: Facts, lost: int) -> bool:
-    """Tell whether what an idle host lost is most of what came in, and a stream, no chatter."""
-    own = facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets")
-    return (
-        _idle(facts) and lost >= _STREAM_PER_S * facts.watched_s and own * 0.5 <= lost <= own * 1.25
-    )
-
-
-def _lost_early(facts: Facts) -> bool:
-    """Tell whether packets of the interface vanish between IP's first count and its routing."""
-    lost = _uncounted(facts)
-    return lost >= 2 * _ENOUGH and _idle(facts) and _mostly(facts, lost)
 
 
 def _kept_out(facts: Facts) -> Finding | None:
@@ -339,10 +290,10 @@ def _kept_out(facts: Facts) -> Finding | None:
     IPv4 asks it before it counts them as multicast, IPv6 discards what it keeps out.
     """
     member = facts.member_on(facts.question.ifindex)
-    lost = facts.moved("Ip6InDiscards") if facts.question.family == 6 else _uncounted(facts)
+    lost = facts.moved("Ip6InDiscards") if facts.question.family == 6 else uncounted(facts)
     if member is None or not (member.mode == "include" or member.sources):
         return None
-    if not _idle(facts) or lost < 2 * _ENOUGH or not _mostly(facts, lost):
+    if not idle(facts) or lost < 2 * ENOUGH or not mostly(facts, lost):
         return None
     group, listed = facts.question.group, ", ".join(member.sources)
     only = (
@@ -363,16 +314,11 @@ def _kept_out(facts: Facts) -> Finding | None:
     )
 
 
-def _mostly(facts: Facts, lost: int) -> bool:
-    """Tell whether what was lost can have come in by the interface in question."""
-    return facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets") >= lost * 0.8
-
-
 def _prerouting(facts: Facts) -> Finding | None:
     """host.firewall_prerouting: received, accepted by the routing code, yet not counted."""
     six = facts.question.family == 6
     refused = facts.answers.get(facts.question.ifindex, Answers()).unicast is False
-    if not _lost_early(facts) or (not six and not refused and not _accepts(facts)):
+    if not lost_early(facts) or (not six and not refused and not _accepts(facts)):
         return None
     counters = ("Ip.InReceives", "IpExt.InMcastPkts", "Ip6InReceives", "Ip6InMcastPkts")
     said = [*moved(facts, *counters), _OR_FOREIGN]
@@ -383,7 +329,7 @@ def _early(facts: Facts) -> Finding | None:
     """host.firewall_ingress: frames come in, IP counts nothing."""
     name = facts.name(facts.question.ifindex)
     unknown = facts.moved(f"dev.{name}.rx_dropped")  # frames of protocols that nobody handles
-    if link.vanished(facts, name) - unknown < 4 * _ENOUGH or not _idle(facts):
+    if link.vanished(facts, name) - unknown < 4 * ENOUGH or not idle(facts):
         return None
     known = traffic.suspects(facts, "ingress")
     if known or (dropped.suspect(facts, "ingress") is None and not facts.why_no_rules):
@@ -398,7 +344,7 @@ def _port_taken(facts: Facts) -> Finding | None:
     """rx.port_in_use: by a holder whose options cannot be read, only while nobody is served."""
     unknown = all(one.options is None for one in membership.on_port(facts))
     found = membership.port_in_use(facts)
-    if found is None and unknown and not _served(facts):
+    if found is None and unknown and not served(facts):
         return membership.port_shared(facts)
     return found
 
@@ -408,15 +354,15 @@ def _silent(facts: Facts) -> Finding | None:
     head = "Udp6" if facts.question.family == 6 else "Udp."
     counters = ("InDatagrams", "InErrors", "IgnoredMulti")
     reached = sum(facts.moved(f"{head}{name}") for name in counters)
-    return network.silent(facts) if facts.why_no_wire and reached < _ENOUGH else None
+    return silence.silent(facts) if facts.why_no_wire and reached < ENOUGH else None
 
 
 def _unaccounted(facts: Facts) -> Finding | None:
     """net.not_on_wire, not so sure: packets come in, and nobody may see what they are."""
-    lost = _undelivered(facts) if facts.question.family == 6 else _uncounted(facts)
-    if not facts.why_no_wire or lost < 2 * _ENOUGH or not _idle(facts) or not _mostly(facts, lost):
+    lost = undelivered(facts) if facts.question.family == 6 else uncounted(facts)
+    if not facts.why_no_wire or lost < 2 * ENOUGH or not idle(facts) or not mostly(facts, lost):
         return None
-    found = network.silent(facts)
+    found = silence.silent(facts)
     name, question = facts.name(facts.question.ifindex), facts.question
     return found._replace(
         title=f"packets come in by {name}, and none is counted as one for {question.endpoint}",
@@ -427,15 +373,11 @@ def _unaccounted(facts: Facts) -> Finding | None:
 
 
 def _older(facts: Facts) -> Finding | None:
-    return membership.older_version(facts) if not _arrives(facts) else None
+    return membership.older_version(facts) if not arrives(facts) else None
 
 
 def _asm(facts: Facts) -> Finding | None:
-    return membership.ssm_without_source(facts) if not _arrives(facts) else None
-
-
-def _arrives(facts: Facts) -> bool:
-    return facts.delivered() >= _ENOUGH
+    return membership.ssm_without_source(facts) if not arrives(facts) else None
 
 
 _RULES: tuple[Rule, ...] = (

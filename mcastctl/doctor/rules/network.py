@@ -9,7 +9,7 @@ from mcastctl.doctor.rules import delivery
 from mcastctl.doctor.rules.packetfilter import Packet, describe, must_match, remedy, suspects
 from mcastctl.doctor.rules.verdict import INFERRED, PROVED, error, warning
 from mcastctl.host.firewall import Rule
-from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, keeps_zone, scope6
+from mcastctl.model.address import INTERFACE_LOCAL, LINK_LOCAL, scope6
 from mcastctl.model.records import Finding
 from mcastctl.model.shell import word
 
@@ -24,7 +24,6 @@ _TYPES: dict[str, tuple[str, ...]] = {
 }
 """As nft names them, by the group they go to."""
 _QUERIES = {4: "224.0.0.1", 6: "ff02::1"}
-_LONG_S = 4.5  # the default watch, as measured
 _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - of queriers without an address: switches
 _NAMES = {4: ("igmp", "igmp"), 6: ("mld", "ipv6-icmp")}
 
@@ -147,7 +146,7 @@ def queries_dropped(facts: Facts) -> Finding | None:
     """host.firewall_igmp_in, host.firewall_mld_in: queries come and are not answered."""
     version = facts.question.family
     name, _ = _NAMES[version]
-    asked = sum(count for one, count in facts.control.items() if _is_query(facts, one))
+    asked = sum(count for one, count in facts.control.items() if is_query(facts, one))
     dropped = sum(
         count
         for one, count in facts.drops.items()
@@ -201,7 +200,7 @@ def _whoever(facts: Facts, rule: Rule | None) -> bool:
     return rule is not None and must_match(rule, _control(facts, _QUERIES[version]))
 
 
-def _is_query(facts: Facts, one: object) -> bool:
+def is_query(facts: Facts, one: object) -> bool:
     name = facts.name(facts.question.ifindex)
     six = facts.question.family == 6
     return (
@@ -340,68 +339,6 @@ def other_source(facts: Facts) -> Finding | None:
     )
 
 
-def silent(facts: Facts) -> Finding:
-    """net.not_on_wire: nothing arrives, and nothing on this host explains it."""
-    question = facts.question
-    name = facts.name(question.ifindex) if question.ifindex else "any interface"
-    protocol = "MLD" if question.family == 6 else "IGMP"
-    asked = sum(count for one, count in facts.control.items() if _is_query(facts, one))
-    evidence = [f"capture: no datagram to {question.endpoint} on {name} in {facts.watched_s:.1f} s"]
-    if facts.why_no_wire:
-        evidence = [f"the wire could not be watched: {facts.why_no_wire}"]
-    if facts.member_on(question.ifindex):
-        evidence.append(f"{question.group} is joined on {name}")
-    if asked:
-        evidence.append(f"capture: {asked} {protocol} queries on {name}")
-    elif not facts.why_no_wire:
-        evidence.append(
-            f"no {protocol} query was heard on {name} in {facts.watched_s:.0f} s, which alone says "
-            "little: one is due every 125 s, and without any a switch forgets members after minutes"
-        )
-    acquitted = facts.probe is not None and facts.probe.acquits()
-    joined = facts.probe.joined if facts.probe else None
-    if joined is not None and joined.fresh and joined.came == 0:
-        evidence.append(f"nothing came in {joined.waited_s} s after a throw-away join either")
-    reports = facts.probe.reports if facts.probe else None
-    if reports is not None and reports.left == 0:
-        acquitted = False
-        evidence.append(f"a throw-away join of {reports.group}: no report of it was seen leaving")
-    if acquitted:
-        evidence.append("datagrams like them, put into the receive path, pass all of this host")
-    hint = "look at the sender, then at each switch and router on the way (--role sender, switch)"
-    if beyond := _behind_router(facts):
-        hint = beyond
-    elif not asked and not facts.why_no_wire:
-        hint += (
-            "; is there a querier (-T 130s tells)? 'ip link set BRIDGE type bridge mcast_querier 1'"
-        )
-    return error(
-        "net.not_on_wire",
-        f"no datagram to {question.endpoint} reaches {name}: look at sender and network",
-        evidence,
-        hint,
-        "network",
-        PROVED if acquitted and _long(facts) else INFERRED,
-    )
-
-
-def _behind_router(facts: Facts) -> str:
-    """Return what to do about a source that is no neighbour, '' where none is known."""
-    far = [one for one in facts.question.sources if not keeps_zone(one) and not facts.on_link(one)]
-    if not far or facts.local_source():
-        return ""
-    way = facts.reverse.gateway if facts.reverse and facts.reverse.source == far[0] else None
-    return (
-        f"{far[0]} is behind {way or 'a router'}: its TTL must exceed the hops (-t), and each "
-        "router must forward the group ('mcastctl routes --forwarding', --role router there)"
-    )
-
-
-def _long(facts: Facts) -> bool:
-    """Tell whether silence on the wire was more than a pause between two bursts."""
-    return not facts.why_no_wire and facts.watched_s >= _LONG_S
-
-
 def remarks(facts: Facts) -> list[Finding]:
     """Return what else may keep a silent interface silent, each a warning."""
     details = facts.details.get(facts.question.ifindex)
@@ -439,7 +376,7 @@ def remarks(facts: Facts) -> list[Finding]:
                 "host",
             )
         )
-    asked = any(_is_query(facts, one) for one in facts.control)
+    asked = any(is_query(facts, one) for one in facts.control)
     if not asked and not facts.why_no_wire:
         found.append(
             warning(

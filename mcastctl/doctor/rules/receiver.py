@@ -12,6 +12,7 @@ from mcastctl.doctor.rules import (
     router,
     sender,
     series,
+    silence,
     traffic,
 )
 from mcastctl.doctor.rules.verdict import Rule, first, info
@@ -54,7 +55,7 @@ _SILENT: tuple[Rule, ...] = (
     delivery.crosstalk,
     network.other_group,
     link.macvlan,
-    network.silent,
+    silence.silent,
 )
 
 
@@ -80,7 +81,7 @@ def _behind(facts: Facts, found: Finding) -> list[Finding]:
     joined = facts.probe.joined if facts.probe else None
     if found.id in series.NOT_MEMBER and not facts.arrivals() and not (joined and joined.came):
         # A switch that snoops sends to members only: nobody can tell before that is mended.
-        later.append(series.mentioned(network.silent(facts)))
+        later.append(series.mentioned(silence.silent(facts)))
     return later
 
 
