@@ -42,6 +42,28 @@ def need(*tools: str) -> None:
 
 
 ROOM = "net.core.rmem_max is too small"
+BY_ROOT = "done only by root of the machine itself"
+KERNEL = "this kernel"
+BEYOND_US = ROOM, BY_ROOT, KERNEL
+"""Words of the reasons to skip a test that nothing the project installs could mend."""
+
+# CAP_SETGID, SETUID, SETPCAP, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN (linux/capability.h)
+_POWERS = sum(1 << number for number in (6, 7, 8, 12, 13, 19, 21))
+
+
+def _is_root() -> bool:
+    mapped = Path("/proc/self/uid_map").read_text().split()
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    outside = mapped == ["0", "0", "4294967295"]
+    return os.geteuid() == 0 and outside and effective & _POWERS == _POWERS
+
+
+ROOT = _is_root()
+"""Whether this is root of the machine itself: not of a user namespace, nor in a bare container.
+
+Only he is told drop reasons, becomes another user, names a namespace and enters all of them.
+"""
 
 
 def need_room(number: int, size: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import frames as f
 import pytest
 from conftest import Pair
+from place import BY_ROOT, ROOT
 from streams import Stream
 from wire import inject
 from world import Host, Outcome, Running, World
@@ -561,7 +562,7 @@ def test_no_capability_is_left(world: World, tmp_path: Path, args: list[str]) ->
     assert loaded or args[:1] == ["-w"]  # a file is written without a look
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 @pytest.mark.parametrize("sudo", [False, True], ids=["root", "sudo"])
 def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
     """In a network namespace of its own, but as the real root; before any frame is looked at."""
@@ -597,7 +598,7 @@ def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
     assert {who[1:] for who in told} == {("0" * 16, str(user if sudo else 65534))}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
     """The first file is opened by root, the next ones would be by somebody else."""
     tmp_path.chmod(0o755)
@@ -614,7 +615,7 @@ def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
     assert "install -d -o nobody DIR" in hint
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_a_place_that_only_root_may_enter(tmp_path: Path) -> None:
     """What looks into frames is still found by who must not walk there."""
     closed = tmp_path / "closed"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Pair
 from members import ANY, Join, Socket, member
+from place import BY_ROOT, ROOT
 from streams import Json, Stream
 from world import Host, Place, Running, World
 
@@ -207,9 +208,8 @@ def test_a_namespace_of_ones_own_needs_no_root(world: World) -> None:
     assert a.link("lo")["flags"].count("UP")
 
 
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_by_name(here: Place) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("making a named namespace needs root")
     name = f"mcastctl-test-{os.getpid()}"
     here.run(["ip", "netns", "add", name])
     try:
