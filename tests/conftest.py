@@ -32,10 +32,15 @@ class Trio(NamedTuple):
 
 
 def pytest_configure() -> None:
-    # A shell's background job ignores SIGINT and so would every command we start: undo that, or
-    # tests of Ctrl-C fail only there.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell's background job ignores SIGINT, one of nohup SIGHUP, and so would every command we
+    # start: undo that, or tests of these signals fail only there.
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

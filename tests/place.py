@@ -78,6 +78,10 @@ def need_room(number: int, size: int) -> None:
         pytest.skip(f"{ROOM}: {most} bytes")
 
 
+UNROOTED = [] if ROOT or os.geteuid() != 0 else ["unshare", "--user", "--map-user=1"]
+"""Before a command that gives up root and cannot where nobody else exists, as tcpdump."""
+
+
 class Outcome(NamedTuple):
     """How a command ended: exit status (negative: the signal that killed it) and its output."""
 
@@ -133,11 +137,11 @@ class Running:
         """Standard error so far."""
         return self._output["stderr"].decode("utf-8", "surrogateescape")
 
-    def wait_stdout(self, pattern: str, timeout: float = 10, count: int = 1) -> re.Match[str]:
+    def wait_stdout(self, pattern: str, timeout: float = 30, count: int = 1) -> re.Match[str]:
         """The count-th match of pattern in standard output, as soon as it is there."""
         return self._wait("stdout", pattern, timeout, count)
 
-    def wait_stderr(self, pattern: str, timeout: float = 10, count: int = 1) -> re.Match[str]:
+    def wait_stderr(self, pattern: str, timeout: float = 30, count: int = 1) -> re.Match[str]:
         """The count-th match of pattern in standard error, as soon as it is there."""
         return self._wait("stderr", pattern, timeout, count)
 
@@ -171,7 +175,7 @@ class Running:
         """Send a signal to the command itself."""
         signal.pidfd_send_signal(self._pidfd, number)
 
-    def finish(self, timeout: float = 10) -> Outcome:
+    def finish(self, timeout: float = 30) -> Outcome:
         """Wait until the command has ended and its output is complete; AssertionError if late."""
         self.close_stdin()
         deadline = time.monotonic() + timeout
@@ -269,7 +273,7 @@ class Place:
         args: Iterable[str | Path],
         *,
         input: str | bytes | None = None,
-        timeout: float = 10,
+        timeout: float = 30,
         check: bool = True,
         **options: Any,
     ) -> Outcome:

@@ -140,7 +140,7 @@ def test_a_static_member_and_a_routing_daemon(pair: Pair, here: Place, tmp_path:
 def test_where_there_are_no_rings(pair: Pair, tmp_path: Path, write: bool, filtered: bool) -> None:
     a, b = pair
     path = tmp_path / "x.pcap"
-    args = ["-j", "-i", "b0", "-c", "3", "-T", "20s", *(["-w", str(path)] if write else [])]
+    args = ["-j", "-i", "b0", "-c", "3", "-T", "60s", *(["-w", str(path)] if write else [])]
     if filtered:
         args.append("udp port 5004")
     capture = b.popen([sys.executable, "-c", ELSEWHERE, "sniff", *args])

@@ -250,7 +250,7 @@ def test_six_hosts_one_firewalled_one_not_joined(world: World, six: list[Host]) 
 def test_listeners_are_brought_along_and_a_lost_host_hangs_nobody(
     world: World, six: list[Host]
 ) -> None:
-    words = [*names(six[:3]), "netns:nosuch", "-c", "2", "-T", "5s"]
+    words = [*names(six[:3]), "netns:nosuch", "-c", "2", "-T", "60s"]
     outcome, records = run_matrix(world.anchor, *words)
     assert outcome.returncode == 1
     lost = next(one for one in records if one.get("host") == "netns:nosuch")

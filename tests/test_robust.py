@@ -302,7 +302,7 @@ def test_help_on_a_full_disk(here: Place, command: list[str]) -> None:
 def test_a_dump_of_text_keeps_every_line_indented(pair: Pair) -> None:
     a, b = pair
     payload = b"first\nmcastctl: error: forged\n\n\r12:00:00 a0 In\r\nlast\n\x0bend"
-    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-A", "-c", "1", "-T", "5s")
+    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-A", "-c", "1", "-T", "60s")
     listener.wait_stderr("^joined ")
     inject(a, "239.1.1.1", [payload])
     ended = listener.finish()
@@ -315,7 +315,7 @@ def test_a_dump_of_text_keeps_every_line_indented(pair: Pair) -> None:
 
 def test_raw_output_is_not_for_people(pair: Pair) -> None:
     a, b = pair
-    command = ["listen", GROUP4, "-i", "b0", "-o", "raw", "-q", "-c", "2", "-T", "5s"]
+    command = ["listen", GROUP4, "-i", "b0", "-o", "raw", "-q", "-c", "2", "-T", "60s"]
     listener = b.start_mcastctl(*command)
     wait_for_member(b, listener)
     inject(a, "239.1.1.1", [b"\x00one", b"\xfftwo\n"])
@@ -349,7 +349,7 @@ def test_what_was_joined_is_left(pair: Pair, command: str) -> None:
 
 def test_the_loss_of_a_plain_stream_is_unknown(pair: Pair) -> None:
     a, b = pair
-    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-c", "2", "-T", "5s")
+    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-c", "2", "-T", "60s")
     listener.wait_stderr("^joined ")
     inject(a, "239.1.1.1", [b"one", b"two"])
     (line,) = (one for one in listener.finish().stderr.splitlines() if one.startswith("heard "))
@@ -359,7 +359,7 @@ def test_the_loss_of_a_plain_stream_is_unknown(pair: Pair) -> None:
 
 def test_the_last_interval_is_told_although_not_whole(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, GROUP4, "-i", "b0", "-q", "--interval", "300ms", "-c", "6", "-T", "5s")
+    listener = listen(b, GROUP4, "-i", "b0", "-q", "--interval", "300ms", "-c", "6", "-T", "60s")
     inject(a, "239.1.1.1", [b"tick"] * 6, gap_s=0.08)
     heard = Stream.of(listener.finish())
     intervals = heard.all("interval")
@@ -385,7 +385,7 @@ def test_two_rtp_sources_on_one_flow(pair: Pair) -> None:
         for ssrc in gone
         if number not in gone[ssrc]
     ]
-    listener = listen(b, GROUP4, "-i", "b0", "-c", str(len(payloads)), "-T", "5s", "-q")
+    listener = listen(b, GROUP4, "-i", "b0", "-c", str(len(payloads)), "-T", "60s", "-q")
     inject(a, "239.1.1.1", payloads, sport=4000, gap_s=0.001)
     rows = Stream.of(listener.finish()).summary["streams"]
     kept = ("kind", "packets", "lost", "duplicates", "reordered")
@@ -421,7 +421,7 @@ def test_a_closed_port_is_charged_to_its_own_host(trio: Trio, group: str) -> Non
 def test_what_one_sends_is_no_reply(pair: Pair, group: str) -> None:
     a, _ = pair
     port = group.rpartition(":")[2]
-    listener = listen(a, group, "-i", "a0", "-c", "1", "-T", "5s")
+    listener = listen(a, group, "-i", "a0", "-c", "1", "-T", "60s")
     args = [group, "mine", "-i", "a0", "--bind", f":{port}", "--wait", "300ms", "-j"]
     sent = Stream.of(a.mcastctl("send", *args))
     assert Stream.of(listener.finish()).payloads == ["mine"]
@@ -436,7 +436,7 @@ def test_the_port_of_the_group_may_be_sent_from(
 ) -> None:
     a, _ = pair
     port = group.rpartition(":")[2]
-    hear = [group, "-i", "a0", "-c", "1", "-T", "5s"]
+    hear = [group, "-i", "a0", "-c", "1", "-T", "60s"]
     send = ["send", group, "x", "-i", "a0", "--bind", f":{port}", "--interval", "50ms", "-j"]
     listener = listen(a, *hear) if listens_first else None
     sender = a.start_mcastctl(*send)
@@ -471,7 +471,7 @@ def test_a_route_that_prohibits_the_group(pair: Pair) -> None:
     assert "(EACCES)" in error
     assert "a route prohibits the group" in hint
     assert "-i" in hint
-    listener = listen(b, "239.5.1.1:5994", "-i", "b0", "-c", "1", "-T", "5s")
+    listener = listen(b, "239.5.1.1:5994", "-i", "b0", "-c", "1", "-T", "60s")
     assert a.mcastctl("send", "239.5.1.1:5994", "x", "-i", "a0").returncode == 0
     assert Stream.of(listener.finish()).payloads == ["x"]
 
@@ -496,7 +496,7 @@ def test_another_name_is_not_another_interface(pair: Pair, group: str) -> None:
     named = b.sh("ip link property add dev b0 altname foo", check=False)
     if named.returncode:
         pytest.skip(f"no alternative interface names: {named.stderr.strip()}")
-    listener = listen(b, group, "-i", "b0", "-i", "foo", "-T", "20s", "--idle", "3s")
+    listener = listen(b, group, "-i", "b0", "-i", "foo", "-T", "60s", "--idle", "3s")
     assert a.mcastctl("send", group, "once", "-i", "a0").returncode == 0
     heard = Stream.of(listener.finish())
     assert heard.payloads == ["once"]

@@ -45,7 +45,7 @@ while True:
 
 def listen(host: Host, *args: str, joined: int = 1) -> Running:
     """A listener that prints JSON and has joined everything."""
-    listener = host.start_mcastctl("listen", "-j", "-T", "9s", *args)
+    listener = host.start_mcastctl("listen", "-j", "-T", "60s", *args)
     listener.wait_stdout('^{"type":"joined"', count=joined)
     return listener
 
@@ -421,7 +421,7 @@ def test_a_flood_is_faster_than_any_pace_and_ends_in_time(pair: Pair) -> None:
 
 def test_a_pause_does_not_end_in_a_burst(pair: Pair) -> None:
     a, b = pair
-    listener = b.start_mcastctl("listen", "-j", GROUP4, "-T", "20s")
+    listener = b.start_mcastctl("listen", "-j", GROUP4, "-T", "60s")
     listener.wait_stdout('"joined"')
     sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "500", "-q", "-T", "1.7s")
     listener.wait_stdout('"datagram"', count=50)
@@ -467,7 +467,7 @@ def test_limits_of_count_and_time(pair: Pair) -> None:
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_signal_ends_it_after_the_summary(pair: Pair, name: str, busy: bool) -> None:
     number = getattr(signal, name)
-    args = ["tick", "--interval", "10ms", "-T", "9s"] if busy else []
+    args = ["tick", "--interval", "10ms", "-T", "60s"] if busy else []
     sender = pair.a.start_mcastctl("send", GROUP4, "-j", *args, stdin=PIPE)
     if not busy:
         sender.write("tick\n")
@@ -493,7 +493,7 @@ def test_text_says_how_it_went(pair: Pair) -> None:
 
 def test_a_reader_that_goes_away_ends_it(pair: Pair) -> None:
     reading, writing = os.pipe()
-    args = ["send", GROUP4, "x", "--interval", "10ms", "-T", "9s", "-v"]
+    args = ["send", GROUP4, "x", "--interval", "10ms", "-T", "60s", "-v"]
     sender = pair.a.start_mcastctl(*args, stdout=writing)
     os.close(writing)
     assert os.read(reading, 1)
