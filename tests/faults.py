@@ -8,13 +8,12 @@ that the kernel's drop reasons are told, and else as root of the hosts' own user
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+from place import ROOT
 from streams import Json, check_schema
 from world import Host, Place, Running
 
@@ -154,8 +153,6 @@ while not ending.poll(one["interval_ms"]):
 SOL_SOCKET, REUSE = 1, ((1, 2), 1)
 GROUP, GROUP6, PORT = "239.1.1.1", "ff15::1:1", 5000
 ANY = "0.0.0.0"  # noqa: S104
-ROOT = os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split()[2] == "4294967295"
-"""Whether this is root of the machine: only he is told drop reasons."""
 
 
 def _begin(host: Host, program: str, told: Json) -> Running:

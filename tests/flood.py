@@ -8,12 +8,14 @@ header, if there is one, gets ever other streams and numbers that break careless
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
 
+from streams import Stream
 from world import Host, Running
 
 # argv: interface, number of sources. stdin: the frames in hex on one line, then lines of
@@ -111,6 +113,29 @@ def read_up(host: Host, port: int, timeout: float = 20) -> None:
     while waiting(host, port)[0]:
         assert time.monotonic() < deadline, f"port {port} is not read"
         time.sleep(0.001)
+
+
+def all_read(host: Host, port: int = 5004, quiet_s: float = 0.2) -> None:
+    """Wait until nothing waits in the buffers of a port, and its UDP counters stand still.
+
+    The kernel may still be carrying datagrams when whoever sent them has ended.
+    """
+    before = ""
+    while True:
+        read_up(host, port, 60)
+        told = host.proc("snmp") + host.proc("snmp6")
+        now = "".join(line for line in told.splitlines() if line.startswith("Udp"))
+        if now == before:
+            return
+        before = now
+        time.sleep(quiet_s)
+
+
+def heard_out(listener: Running, host: Host, port: int = 5004) -> Stream:
+    """End a listener on a host by SIGINT once it has read all that was sent to the port."""
+    all_read(host, port)
+    listener.signal(signal.SIGINT)
+    return Stream.of(listener.finish(60))
 
 
 def memory_kb(pid: int, field: str = "VmHWM") -> int:

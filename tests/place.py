@@ -42,6 +42,28 @@ def need(*tools: str) -> None:
 
 
 ROOM = "net.core.rmem_max is too small"
+BY_ROOT = "done only by root of the machine itself"
+KERNEL = "this kernel"
+BEYOND_US = ROOM, BY_ROOT, KERNEL
+"""Words of the reasons to skip a test that nothing the project installs could mend."""
+
+# CAP_SETGID, SETUID, SETPCAP, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN (linux/capability.h)
+_POWERS = sum(1 << number for number in (6, 7, 8, 12, 13, 19, 21))
+
+
+def _is_root() -> bool:
+    mapped = Path("/proc/self/uid_map").read_text().split()
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    outside = mapped == ["0", "0", "4294967295"]
+    return os.geteuid() == 0 and outside and effective & _POWERS == _POWERS
+
+
+ROOT = _is_root()
+"""Whether this is root of the machine itself: not of a user namespace, nor in a bare container.
+
+Only he is told drop reasons, becomes another user, names a namespace and enters all of them.
+"""
 
 
 def need_room(number: int, size: int) -> None:
@@ -54,6 +76,10 @@ def need_room(number: int, size: int) -> None:
         import pytest
 
         pytest.skip(f"{ROOM}: {most} bytes")
+
+
+UNROOTED = [] if ROOT or os.geteuid() != 0 else ["unshare", "--user", "--map-user=1"]
+"""Before a command that gives up root and cannot where nobody else exists, as tcpdump."""
 
 
 class Outcome(NamedTuple):
@@ -111,11 +137,11 @@ class Running:
         """Standard error so far."""
         return self._output["stderr"].decode("utf-8", "surrogateescape")
 
-    def wait_stdout(self, pattern: str, timeout: float = 10, count: int = 1) -> re.Match[str]:
+    def wait_stdout(self, pattern: str, timeout: float = 30, count: int = 1) -> re.Match[str]:
         """The count-th match of pattern in standard output, as soon as it is there."""
         return self._wait("stdout", pattern, timeout, count)
 
-    def wait_stderr(self, pattern: str, timeout: float = 10, count: int = 1) -> re.Match[str]:
+    def wait_stderr(self, pattern: str, timeout: float = 30, count: int = 1) -> re.Match[str]:
         """The count-th match of pattern in standard error, as soon as it is there."""
         return self._wait("stderr", pattern, timeout, count)
 
@@ -149,7 +175,7 @@ class Running:
         """Send a signal to the command itself."""
         signal.pidfd_send_signal(self._pidfd, number)
 
-    def finish(self, timeout: float = 10) -> Outcome:
+    def finish(self, timeout: float = 30) -> Outcome:
         """Wait until the command has ended and its output is complete; AssertionError if late."""
         self.close_stdin()
         deadline = time.monotonic() + timeout
@@ -247,7 +273,7 @@ class Place:
         args: Iterable[str | Path],
         *,
         input: str | bytes | None = None,
-        timeout: float = 10,
+        timeout: float = 30,
         check: bool = True,
         **options: Any,
     ) -> Outcome:

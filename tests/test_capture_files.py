@@ -22,6 +22,7 @@ from captures import read, sniff, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngfiles import BOTH, PACKETS, Maker
+from place import UNROOTED
 
 from mcastctl.capture.bpf import FilterError, Program
 from mcastctl.capture.files import CaptureFileError
@@ -207,7 +208,7 @@ def test_a_filter_passes_what_tcpdump_passes(tmp_path: Path, expression: str) ->
     path = tmp_path / "all.pcap"
     path.write_bytes(f.pcap([f.ether(packet) for packet in control.ALL.values()]))
     theirs = tmp_path / "theirs.pcap"
-    command = ["tcpdump", "-r", path, "-w", theirs, expression]
+    command = [*UNROOTED, "tcpdump", "-r", path, "-w", theirs, expression]
     subprocess.run(command, capture_output=True, check=True)
     copy = tmp_path / "ours.pcap"
     sniff("-r", path, "-w", copy, *expression.split())
@@ -239,7 +240,7 @@ def test_a_wrong_filter_is_an_error_even_where_nothing_is_read(tmp_path: Path) -
 
 
 def test_compiled_instructions_are_those_of_tcpdump() -> None:
-    command = ["tcpdump", "-ddd", "-y", "EN10MB", "igmp or ip6 protochain 58"]
+    command = [*UNROOTED, "tcpdump", "-ddd", "-y", "EN10MB", "igmp or ip6 protochain 58"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [tuple(map(int, line.split())) for line in told[1:]]
     assert Program("igmp or ip6 protochain 58", 1).instructions() == rows

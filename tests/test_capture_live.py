@@ -16,6 +16,7 @@ from typing import Any
 import frames as f
 import pytest
 from conftest import Pair
+from place import BY_ROOT, ROOT
 from streams import Stream
 from wire import inject
 from world import Host, Outcome, Running, World
@@ -112,7 +113,7 @@ def test_the_default_filter(pair: Pair, tmp_path: Path, interface: str, write: b
     a, b = quiet(pair)
     # Of two tags Linux keeps the inner one in a cooked frame and yet calls its protocol IP.
     expected = len(WANTED) + 1 - (write and interface == "any")
-    stop = ["-c", str(expected), "-T", "10s"]
+    stop = ["-c", str(expected), "-T", "60s"]
     path = tmp_path / "all.pcap"
     into = ["-w", path] if write else []
     capture = start(b, "-j", "-i", interface, *stop, *into)
@@ -138,7 +139,7 @@ def test_commentary_is_not_bothered_with_data(pair: Pair, interface: str) -> Non
     a, b = quiet(pair)
     control = {"igmp", "mld", "pim", "vrrp"}
     names = [name for name in WANTED if set(name.lower().split()) & control]
-    capture = start(b, "-j", "--control", "-i", interface, "-c", str(len(names)), "-T", "10s")
+    capture = start(b, "-j", "--control", "-i", interface, "-c", str(len(names)), "-T", "60s")
     put_on_wire(a)
     found = packets(capture.finish())
     assert len(found) == len(names) == 11
@@ -158,7 +159,7 @@ def test_a_filter_means_what_it_means_to_tcpdump(
     pair: Pair, expression: str, expected: list[str | None]
 ) -> None:
     a, b = quiet(pair)
-    capture = start(b, "-j", "-i", "b0", "-T", "10s", "-c", str(len(expected)), expression)
+    capture = start(b, "-j", "-i", "b0", "-T", "60s", "-c", str(len(expected)), expression)
     # libpcap takes a tag that the kernel put beside the frame for none, unless asked for 'vlan'
     inject(a, [*UNWANTED.values(), *list(WANTED.values())])
     found = {one["dst"] if one["proto"] != "arp" else None for one in packets(capture.finish())}
@@ -169,10 +170,10 @@ def test_directions_interfaces_and_loopback(world: World) -> None:
     a, b, c = (world.host(name) for name in "abc")
     world.link(a, b)
     world.link(b, c)
-    both = start(b, "-j", "-i", "b0", "-i", "b1", "-c", "3", "-T", "10s", "udp port 5004")
-    out = start(b, "-j", "--direction", "out", "-c", "1", "-T", "10s", "udp port 5004")
-    loop = start(b, "-j", "-i", "lo", "-c", "2", "-T", "10s", "udp port 5004")
-    everything = start(b, "-j", "-c", "5", "-T", "10s", "udp port 5004")
+    both = start(b, "-j", "-i", "b0", "-i", "b1", "-c", "3", "-T", "60s", "udp port 5004")
+    out = start(b, "-j", "--direction", "out", "-c", "1", "-T", "60s", "udp port 5004")
+    loop = start(b, "-j", "-i", "lo", "-c", "2", "-T", "60s", "udp port 5004")
+    everything = start(b, "-j", "-c", "5", "-T", "60s", "udp port 5004")
     for host, interface in ((a, "a0"), (c, "c0"), (b, "b1"), (b, "lo"), (b, "lo")):
         assert host.mcastctl("send", "239.1.1.1:5004", "x", "-i", interface).returncode == 0
     seen = [[(p["iface"], p["direction"]) for p in packets(one.finish())] for one in (both, out)]
@@ -274,7 +275,7 @@ def test_super_packets_are_shown_as_what_they_become(pair: Pair, group: str, for
     a, b = pair
     for host, name in ((a, "a0"), (b, "b0")):
         host.ip(f"link set {name} mtu 9000")
-    capture = start(b, "-i", "b0", *(["-j"] if form == "-j" else []), "-c", "8", "-T", "10s", "udp")
+    capture = start(b, "-i", "b0", *(["-j"] if form == "-j" else []), "-c", "8", "-T", "60s", "udp")
     for size, segment in ((8004, 1600), (8004, 0), (96, 64)):
         numbers = map(str, (a.ifindex(), size, segment))
         a.run([sys.executable, "-c", SEGMENTS, group, *numbers])
@@ -379,9 +380,9 @@ def burst(a: Host, count: int, size: int = 100) -> None:
 def test_files_rotate(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
     size = start(b, "-j", "-i", "b0", "-w", tmp_path / "size.pcap", "--rotate-size", "10k",
-                 "--rotate-keep", "3", "-c", "500", "-T", "20s", "udp port 5004")  # fmt: skip
+                 "--rotate-keep", "3", "-c", "500", "-T", "60s", "udp port 5004")  # fmt: skip
     count = start(b, "-j", "-i", "b0", "-w", tmp_path / "count.pcap", "--rotate-packets", "120",
-                  "-c", "500", "-T", "20s", "udp port 5004")  # fmt: skip
+                  "-c", "500", "-T", "60s", "udp port 5004")  # fmt: skip
     burst(a, 500)
     summaries = [Stream.of(one.finish()).summary for one in (size, count)]
     assert [one["written"] for one in summaries] == [500, 500]
@@ -397,7 +398,7 @@ def test_files_rotate(pair: Pair, tmp_path: Path) -> None:
 def test_files_rotate_by_time(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
     capture = start(b, "-j", "-i", "b0", "-w", tmp_path / "x.pcap", "--rotate-time", "0.3s",
-                    "-c", "3", "-T", "20s", "udp port 5004")  # fmt: skip
+                    "-c", "3", "-T", "60s", "udp port 5004")  # fmt: skip
     for _ in range(3):
         burst(a, 1)
         time.sleep(0.4)
@@ -410,7 +411,7 @@ def test_several_interfaces_in_one_file(world: World, tmp_path: Path) -> None:
     world.link(a, b)
     world.link(b, c)
     path = tmp_path / "both.pcapng"
-    capture = start(b, "-j", "-i", "b0", "-i", "b1", "-w", path, "-c", "2", "-T", "10s",
+    capture = start(b, "-j", "-i", "b0", "-i", "b1", "-w", path, "-c", "2", "-T", "60s",
                     "udp port 5004")  # fmt: skip
     for host, interface in ((a, "a0"), (c, "c0")):
         assert host.mcastctl("send", "239.1.1.1:5004", "x", "-i", interface).returncode == 0
@@ -426,7 +427,7 @@ def test_several_interfaces_in_one_file(world: World, tmp_path: Path) -> None:
 def test_pcapng_rotates(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
     capture = start(b, "-j", "-i", "b0", "-w", tmp_path / "x.pcapng", "--rotate-size", "8k",
-                    "--rotate-packets", "40", "-c", "100", "-T", "20s",
+                    "--rotate-packets", "40", "-c", "100", "-T", "60s",
                     "udp port 5004")  # fmt: skip
     burst(a, 100)
     summary = Stream.of(capture.finish()).summary
@@ -561,7 +562,7 @@ def test_no_capability_is_left(world: World, tmp_path: Path, args: list[str]) ->
     assert loaded or args[:1] == ["-w"]  # a file is written without a look
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 @pytest.mark.parametrize("sudo", [False, True], ids=["root", "sudo"])
 def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
     """In a network namespace of its own, but as the real root; before any frame is looked at."""
@@ -597,7 +598,7 @@ def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
     assert {who[1:] for who in told} == {("0" * 16, str(user if sudo else 65534))}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
     """The first file is opened by root, the next ones would be by somebody else."""
     tmp_path.chmod(0o755)
@@ -614,7 +615,7 @@ def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
     assert "install -d -o nobody DIR" in hint
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_a_place_that_only_root_may_enter(tmp_path: Path) -> None:
     """What looks into frames is still found by who must not walk there."""
     closed = tmp_path / "closed"
@@ -678,13 +679,13 @@ def test_streams_say_whether_this_host_has_joined(pair: Pair, group: str) -> Non
         if member:
             joined = b.start_mcastctl("listen", endpoint, "-i", "b0", "-j")
             joined.wait_stdout('"type":"joined"')
-        capture = start(b, "-j", "-i", "b0", "-c", "3", "-T", "10s", "udp port 5004")
+        capture = start(b, "-j", "-i", "b0", "-c", "3", "-T", "60s", "udp port 5004")
         assert (
             a.mcastctl("send", endpoint, "-c", "3", "--pps", "100", "x", "-i", "a0").returncode == 0
         )
         (stream,) = Stream.of(capture.finish()).summary["streams"]
         assert (stream["dst"], stream["packets"], stream["joined"]) == (group, 3, member)
-    capture = start(b, "-i", "b0", "--streams", "-c", "3", "-T", "10s", "udp port 5004")
+    capture = start(b, "-i", "b0", "--streams", "-c", "3", "-T", "60s", "udp port 5004")
     assert a.mcastctl("send", endpoint, "-c", "3", "--pps", "100", "x", "-i", "a0").returncode == 0
     head, row = capture.finish().stdout.splitlines()
     assert head.split()[-1] == "JOINED"
@@ -721,7 +722,7 @@ def test_what_needs_libpcap_says_so(
 
 def test_the_interface_is_kept_in_a_file_of_all(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
-    capture = start(b, "-j", "-w", tmp_path / "any.pcap", "-c", "1", "-T", "10s", "udp port 5004")
+    capture = start(b, "-j", "-w", tmp_path / "any.pcap", "-c", "1", "-T", "60s", "udp port 5004")
     assert a.mcastctl("send", "239.1.1.1:5004", "x", "-i", "a0").returncode == 0
     capture.finish()
     (one,) = packets(b.mcastctl("sniff", "-j", "-r", tmp_path / "any.pcap"))
@@ -730,7 +731,7 @@ def test_the_interface_is_kept_in_a_file_of_all(pair: Pair, tmp_path: Path) -> N
 
 def test_another_namespace_is_captured_from_outside(pair: Pair) -> None:
     a, b = pair
-    args = ["-i", "b0", "-j", "-c", "1", "-T", "20s", "udp port 5004"]
+    args = ["-i", "b0", "-j", "-c", "1", "-T", "60s", "udp port 5004"]
     running = start(a, "--netns", str(b.pid), *args)
     a.mcastctl("send", "239.1.1.1:5004", "hello", "-i", "a0")
     (packet,) = packets(running.finish())

@@ -118,24 +118,30 @@ def test_output_goes_to_the_descriptor(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == b"seen"
 
 
-def test_four_at_once() -> None:
-    running = Children(["sleep", "0.1"], stdout=None)
-    began = time.monotonic()
+def held_back(gate: Path) -> Children:
+    """Children that end when there is such a file."""
+    script = f"until test -e {gate}; do sleep 0.01; done"
+    return Children(["sh", "-c", script], stdout=None)
+
+
+def test_four_at_once(tmp_path: Path) -> None:
+    running = held_back(gate := tmp_path / "gate")
     for number in range(1, 11):
         running.run(datagram())
         assert running.started == min(number, children.LIMIT) == min(number, 4)
+    gate.touch()
     running.finish(None)
     assert (running.started, running.failed, running.refused) == (10, 0, 0)
-    assert time.monotonic() - began > 0.3  # three rounds
 
 
-def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert children.QUEUE == 256
     monkeypatch.setattr(children, "QUEUE", 3)
-    running = Children(["sleep", "0.1"], stdout=None)
+    running = held_back(gate := tmp_path / "gate")
     for _ in range(9):
         running.run(datagram())
     assert (running.started, running.refused) == (4, 2)
+    gate.touch()
     running.finish(None)
     assert (running.started, running.refused) == (7, 2)
 
@@ -153,7 +159,7 @@ def test_a_child_over_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert until - time.monotonic_ns() <= 0.1e9
     began = time.monotonic()
     running.finish(None)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert (running.started, running.failed, said) == (4, 4, [])
 
 
@@ -185,10 +191,13 @@ def test_a_failing_child_gives_no_answer() -> None:
     assert (running.failed, said) == (1, [])
 
 
-def test_a_grandchild_that_keeps_the_output_open_holds_nobody_up() -> None:
+def test_a_grandchild_that_keeps_the_output_open_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(children, "TIMEOUT_S", 60)
     began = time.monotonic()
-    assert answers(["sh", "-c", "sleep 5 & echo hi"]) == [b"hi\n"]
-    assert time.monotonic() - began < 4
+    assert answers(["sh", "-c", "sleep 50 & echo hi"]) == [b"hi\n"]
+    assert time.monotonic() - began < 40
 
 
 def test_the_end_of_a_child_wakes_the_loop() -> None:
@@ -197,7 +206,7 @@ def test_the_end_of_a_child_wakes_the_loop() -> None:
     with Loop() as loop:
         running.attach(loop)
         running.run(datagram(), said.append)
-        until = time.monotonic_ns() + 5e9
+        until = time.monotonic_ns() + 30e9
         while not said and time.monotonic_ns() < until:
             loop.wait(until)
             running.poll()
@@ -213,7 +222,7 @@ def test_stopping_ends_what_runs_and_forgets_what_waits() -> None:
     began = time.monotonic()
     running.stop()
     running.finish(None)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert (running.started, said, running.next_ns()) == (4, [], None)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -322,7 +331,7 @@ def test_hostile_payloads_stay_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_hostile_datagrams_on_the_wire(pair: Pair, tmp_path: Path) -> None:
     """Every child is told who sent it, and has nothing of ours: no socket, no capability."""
     a, b = pair
-    some = [one for one in hostile.payloads(300, seed=4) if one]
+    some = [one for one in hostile.payloads(children.QUEUE, seed=4) if one]  # all may have to wait
     command = f"sh -c 'cat > {tmp_path}/$$; cat /proc/self/status >&2; ls -l /proc/self/fd >&2'"
     words = ["listen", "239.1.1.1:5004", "-i", "b0", "-c", str(len(some)), "-T", "60s", "-q"]
     listener = b.start_mcastctl(*words, "--exec", command, env={"SECRET": "x"})
@@ -355,13 +364,13 @@ def test_root_that_cannot_drop_capabilities_runs_nothing(world: World, command: 
 
 
 def test_what_a_child_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(children, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(children, "TIMEOUT_S", 1.5)
     running = Children(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], stdout=None)
     running.run(datagram())
     running.finish(None)
     assert running.failed == 1
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
         assert time.monotonic() < deadline, "it lives on"
         time.sleep(0.01)

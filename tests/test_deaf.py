@@ -432,7 +432,7 @@ def test_a_sender_goes_on_by_the_interface_that_has_the_name(
     wire.pull()
     sender.wait_stdout('"code":"refused"')
     wire.plug(wire.index + 20)
-    second = start(b, "listen", group, "-i", "b0", "-c", "1", "-T", "10s", "-q")
+    second = start(b, "listen", group, "-i", "b0", "-c", "1", "-T", "60s", "-q")
     assert Stream.of(second.finish()).status == 0
     sender.signal(signal.SIGINT)
     summary = Stream.of(sender.finish()).summary

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import wire
 from conftest import Pair
-from faults import GROUP, GROUP6, PORT, ROOT, Surgery, answer, doctor, ear, voice
+from faults import GROUP, GROUP6, PORT, Surgery, answer, doctor, ear, voice
+from place import BY_ROOT, ROOT
 from streams import Json, check_schema
 from world import Host, World, need
 
@@ -59,7 +60,7 @@ def whole(host: Host, *args: str) -> list[Json]:
 
 
 Ask = Callable[..., list[Json]]
-by_root = pytest.mark.skipif(not ROOT, reason="frames are put in by root of the machine only")
+by_root = pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 ASKING = [pytest.param(whole, marks=by_root), within]
 
 

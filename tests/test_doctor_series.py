@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from conftest import Pair
-from faults import GROUP, PORT, REUSE, ROOT, doctor, ear, voice
+from faults import GROUP, PORT, REUSE, doctor, ear, voice
+from place import BY_ROOT, ROOT
 from world import World, need
 
 from mcastctl.model.records import Finding
@@ -51,7 +52,7 @@ def test_excluded_source_then_another_port(pair: Pair) -> None:
     assert series(told(pair)) == ["rx.source_filter", "rx.bound_wrong_port"]
 
 
-@pytest.mark.skipif(not ROOT, reason="drop reasons are told only to root of the machine itself")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_firewall_then_a_socket_that_would_not_take_it(pair: Pair) -> None:
     need("nft")
     pair.b.sh(DROPS.format("prerouting"))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 from conftest import Pair
-from faults import GROUP, GROUP6, PORT, REUSE, ROOT, answer, doctor, ear, voice
+from faults import GROUP, GROUP6, PORT, REUSE, answer, doctor, ear, voice
+from place import BY_ROOT, ROOT
 from world import Host, World, need
 
 OTHER, SSM, LL6 = "239.1.1.2", "232.1.1.1", "ff12::1:1"
@@ -515,7 +516,7 @@ def test_cause(scene: Scene, cause: str, run: Callable[[Scene], str]) -> None:
     assert run(scene) == cause
 
 
-@pytest.mark.skipif(not ROOT, reason="drop reasons are told only to root of the machine itself")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 @pytest.mark.parametrize(("cause", "run"), ROOT_ONLY, ids=[one[0] for one in ROOT_ONLY])
 def test_cause_by_drop_reason(scene: Scene, cause: str, run: Callable[[Scene], str]) -> None:
     assert run(scene) == cause

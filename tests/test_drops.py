@@ -17,13 +17,13 @@ from subprocess import PIPE
 
 import pytest
 from conftest import Pair, Trio
+from place import BY_ROOT, ROOT
 from world import Host, Place, Running, need
 
 from mcastctl.host import bpf, btf, dropfilter, drops
 
 GROUP, GROUP6, PORT = "239.1.1.1", "ff3e::8000:1", 5007
 OTHER, OTHER6 = "239.1.1.2", "ff3e::8000:2"
-CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 1 << 21, 1 << 38, 1 << 39
 NOBODYS = "239.203.17.91"  # used by no other test, which may run beside this one
 FEW = 5
 FLOOD = 30_000
@@ -90,12 +90,8 @@ nft add rule inet t in {rule}
 @pytest.fixture
 def root() -> None:
     """Skip unless the kernel answers: privileged outside every user namespace, types described."""
-    mapped = Path("/proc/self/uid_map").read_text().split()
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    privileged = effective & CAP_SYS_ADMIN or (effective & CAP_BPF and effective & CAP_PERFMON)
-    if mapped != ["0", "0", "4294967295"] or not privileged:
-        pytest.skip("drop reasons are told only to root of the machine itself")
+    if not ROOT:
+        pytest.skip(BY_ROOT)
     if not btf.VMLINUX.exists():
         pytest.skip(f"this kernel does not describe its types ({btf.VMLINUX})")
 

@@ -59,7 +59,7 @@ sys.stdin.read()
 
 def start(host: Host, *args: str, joined: int = 1) -> Running:
     """An echo that prints JSON and has joined everything."""
-    echo = host.start_mcastctl("echo", "-j", "-T", "9s", *args)
+    echo = host.start_mcastctl("echo", "-j", "-T", "60s", *args)
     echo.wait_stdout('^{"type":"joined"', count=joined)
     return echo
 

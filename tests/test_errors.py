@@ -466,7 +466,7 @@ def test_many_groups_raise_the_soft_limit_themselves(pair: Pair) -> None:
 
 def test_an_ordinary_user_needs_no_privilege(pair: Pair) -> None:
     a, b = pair
-    options = ["-T", "5s", "-c", "2", "-j"]
+    options = ["-T", "60s", "-c", "2", "-j"]
     args = ["listen", GROUP, "fe80::ff:fe00:101@[ff32::1%b0]:5004", *options]
     listener = b.start_mcastctl(*args, privileged=False)
     listener.wait_stdout('"joined"', count=2)

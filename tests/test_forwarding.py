@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from members import Join, Socket, member
+from place import BY_ROOT, ROOT
 from streams import Json, check_schema
 from world import Host, Place, Running, World, need
 
@@ -169,10 +169,9 @@ FRR = Path("/usr/lib/frr")
 PIM = "".join(f"interface r{number}\n ip pim\n ip igmp\n" for number in range(2))
 
 
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_what_frr_forwards(world: World, here: Place) -> None:
     """FRR changes to a user of its own, which the user namespace of a world does not have."""
-    if os.geteuid() != 0:
-        pytest.skip("FRR needs root to change to its own user")
     need("vtysh")
     r = router(world)
     with tempfile.TemporaryDirectory(prefix="mcastctl-frr-") as name:  # short: it holds sockets

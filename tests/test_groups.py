@@ -278,7 +278,7 @@ def test_choosing_and_text(pair: Pair) -> None:
     assert "only 192.0.2.1 192.0.2.2" in line
     assert re.search(rf"python\S*\[{running.pid}\]:5004$", line)
     assert text.stderr == ""
-    for args in (["10.0.0.1"], ["x"], ["-i", "nope"], ["-o", "raw"], ["-T", "5s"]):
+    for args in (["10.0.0.1"], ["x"], ["-i", "nope"], ["-o", "raw"], ["-T", "60s"]):
         outcome = a.mcastctl("groups", *args)
         assert (outcome.returncode, outcome.stdout) == (2, "")
         assert len(outcome.stderr.splitlines()) == 2

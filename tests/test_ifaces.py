@@ -276,7 +276,7 @@ def test_formats(pair: Pair) -> None:
     check_schema(lines)
     assert [one["name"] for one in lines] == ["lo", "a0"]
     assert [one["index"] for one in lines] == [one["index"] for one in show(a).values()]
-    for options in (["-o", "hex"], ["-j", "-o", "index"], ["-T", "5s"]):
+    for options in (["-o", "hex"], ["-j", "-o", "index"], ["-T", "60s"]):
         outcome = a.mcastctl("ifaces", *options)
         assert (outcome.returncode, outcome.stdout) == (2, "")
         assert len(outcome.stderr.splitlines()) == 2

@@ -69,7 +69,8 @@ def examples() -> dict[str, Json]:
 
 
 def collect(a: Host, b: Host) -> dict[str, Json]:
-    listener = b.start_mcastctl("listen", "232.1.1.1:5004", "-j", "--interval", "100ms", "-T", "9s")
+    words = ("listen", "232.1.1.1:5004", "-j", "--interval", "100ms", "-T", "60s")
+    listener = b.start_mcastctl(*words)
     listener.wait_stdout('"joined"')
     sent = Stream.of(
         a.mcastctl("send", "232.1.1.1:5004", "--probe", "-c", "3", "--interval", "60ms", "-j")

@@ -59,7 +59,7 @@ def run(host: Host, program: Callable[..., object], *args: object) -> Any:
 
 def listening(host: Host, *args: str, joined: int = 1) -> Running:
     """Our own listener as the judge of what arrives."""
-    listener = host.start_mcastctl("listen", "-j", "-T", "9s", *args)
+    listener = host.start_mcastctl("listen", "-j", "-T", "60s", *args)
     listener.wait_stdout('^{"type":"joined"', count=joined)
     return listener
 

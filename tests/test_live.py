@@ -201,7 +201,7 @@ def test_interfaces(pair: Pair, columns: int) -> None:
     with Terminal(columns) as terminal:
         live = terminal.start(b, args)
         terminal.wait("^ *(1  )?lo +0 ")
-        sending = ["send", f"{GROUP}:5004", "x", "--pps", "400", "-T", "20s", "-q"]
+        sending = ["send", f"{GROUP}:5004", "x", "--pps", "400", "-T", "60s", "-q"]
         sender = a.start_mcastctl(*sending, "-i", "a0")
         terminal.wait(r"^ *(?:\d+  )?b0 +[1-9]\d\d+ ")  # hundreds a second
         terminal.wait(r"b0 .*[▇█]")
@@ -283,7 +283,7 @@ def test_stopped_and_continued_by_a_shell(world: World) -> None:
 def test_without_a_terminal_it_prints_lines(pair: Pair) -> None:
     a, b = pair
     args = ["listen", f"{GROUP}:5004", "-i", "b0", "--live", "--interval", "200ms"]
-    args += ["-c", "100", "-T", "20s"]
+    args += ["-c", "100", "-T", "60s"]
     piped = b.start_mcastctl(*args)
     with Terminal(250) as terminal:
         dumb = terminal.start(b, args, env={"TERM": "dumb"})

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from place import BY_ROOT, ROOT
 from world import Host, Outcome, Place, World, need
 
 from mcastctl.model import matrix, testimony
@@ -249,7 +250,7 @@ def test_six_hosts_one_firewalled_one_not_joined(world: World, six: list[Host]) 
 def test_listeners_are_brought_along_and_a_lost_host_hangs_nobody(
     world: World, six: list[Host]
 ) -> None:
-    words = [*names(six[:3]), "netns:nosuch", "-c", "2", "-T", "5s"]
+    words = [*names(six[:3]), "netns:nosuch", "-c", "2", "-T", "60s"]
     outcome, records = run_matrix(world.anchor, *words)
     assert outcome.returncode == 1
     lost = next(one for one in records if one.get("host") == "netns:nosuch")
@@ -397,7 +398,7 @@ def test_a_host_that_talks_nonsense_is_lost_alone(world: World, tmp_path: Path, 
     assert pairs[first, "odd"]["state"] != HEARD
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="sshd runs as root only")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_over_openssh(world: World, here: Place, private: Path) -> None:
     """The real client and the real server, joined by a pipe; the hosts' network is a namespace."""
     need("ssh", "sshd", "ssh-keygen", "nsenter")

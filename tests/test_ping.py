@@ -25,7 +25,7 @@ DROP = """nft 'table ip t {{
 
 def echo(host: Host, *endpoints: str) -> Running:
     """An echo that has joined."""
-    running = host.start_mcastctl("echo", "-j", "-T", "20s", *(endpoints or (GROUP4,)))
+    running = host.start_mcastctl("echo", "-j", "-T", "60s", *(endpoints or (GROUP4,)))
     running.wait_stdout('"joined"', count=len(endpoints) or 1)
     return running
 
@@ -337,7 +337,7 @@ def test_two_answers_from_one_address_are_flagged(pair: Pair) -> None:
 @pytest.mark.parametrize("host_answers", ["239.1.1.1:5004+1", "239.1.1.2:5004"])
 def test_several_groups_are_one_round(pair: Pair, host_answers: str) -> None:
     a, b = pair
-    responder = b.start_mcastctl("echo", "-j", "-T", "9s", host_answers)
+    responder = b.start_mcastctl("echo", "-j", "-T", "60s", host_answers)
     groups = 2 if "+" in host_answers else 1
     responder.wait_stdout('"joined"', count=groups)
     asked = ping(a, "239.1.1.1:5004+1", "-c", "2", "--interval", "50ms")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pair, Trio
+from flood import read_up
 from streams import Stream, check_schema, inject
 from world import Host, Outcome, Place, Running, World, jsonl
 
@@ -62,7 +63,7 @@ def listen(host: Host, *args: str, joined: int = 1, **env: str) -> Running:
     return listener
 
 
-def interrupted(running: Running, timeout: float = 10) -> Stream:
+def interrupted(running: Running, timeout: float = 30) -> Stream:
     """What a command printed that ends by SIGINT."""
     running.signal(signal.SIGINT)
     stream = Stream.of(running.finish(timeout))
@@ -83,14 +84,17 @@ def into_a_closed_pipe(place: Place, *args: str) -> Outcome:
 # --- floods and bursts
 
 
-def flood(host: Host, ifname: str) -> Running:
-    """A bounded flood that is under way, and comes back in by the same interface."""
+def flood(host: Host, ifname: str, number: int) -> Running:
+    """A flood that is under way, and comes back in by the same interface; 20 s at the most."""
     member = [sys.executable, "-c", MEMBER, "ff15::77", str(host.ifindex(ifname))]
     host.popen(member).wait_stdout("member")  # the kernel loops only what that interface joined
-    args = [GROUP6, "x", "-i", ifname, "--flood", "-T", "800ms", "-c", "100000", "-q", "-j"]
+    args = [GROUP6, "x", "-i", ifname, "--flood", "-T", "20s", "-c", str(number), "-q", "-j"]
     sender = host.start_mcastctl("send", *args)
     sender.wait_stdout('"start"')
     return sender
+
+
+ENDLESS = 1 << 30
 
 
 def two_interfaces(world: World) -> Host:
@@ -103,26 +107,27 @@ def two_interfaces(world: World) -> Host:
 
 def test_a_flood_by_another_interface_does_not_delay_the_end(world: World) -> None:
     a = two_interfaces(world)
-    began = time.monotonic()
-    listener = listen(a, GROUP6, "-i", "a0", "-T", "1s")
-    flooding = flood(a, "a1")
-    heard = Stream.of(listener.finish(4))
-    assert time.monotonic() - began < 2.5
-    assert heard.summary["elapsed_s"] < 1.3
+    flooding = flood(a, "a1", ENDLESS)
+    heard = Stream.of(listen(a, GROUP6, "-i", "a0", "-T", "500ms").finish())
+    check_flooded(flooding)
     summary = heard.summary
     assert (summary["packets"], summary["kernel_drops"], heard.status) == (0, 0, 1)
     assert summary["reason"] == "timeout"
-    sent = Stream.of(flooding.finish()).summary["sent"]
-    assert 1000 < sent <= 100_000
+
+
+def check_flooded(flooding: Running) -> None:
+    """End a flood; it must have gone on until now."""
+    assert not flooding._ended(0), "only the end of the flood was the end of the listener"
+    assert interrupted(flooding).summary["sent"] > 1000
 
 
 def test_a_flood_by_another_interface_fills_no_buffer(world: World) -> None:
     a = two_interfaces(world)
     listener = listen(a, GROUP6, "-i", "a0", "--rcvbuf", "16k")
     listener.signal(signal.SIGSTOP)
-    sent = Stream.of(flood(a, "a1").finish()).summary["sent"]
+    sent = Stream.of(flood(a, "a1", 20_000).finish()).summary["sent"]
     listener.signal(signal.SIGCONT)
-    assert sent > 1000  # far more than the buffer holds
+    assert sent == 20_000  # far more than the buffer holds
     summary = interrupted(listener).summary
     assert (summary["packets"], summary["kernel_drops"]) == (0, 0)
 
@@ -152,12 +157,10 @@ def test_passing_over_what_is_for_others_has_an_end(monkeypatch: pytest.MonkeyPa
 def test_a_flood_by_another_interface_can_be_interrupted(world: World) -> None:
     a = two_interfaces(world)
     listener = listen(a, GROUP6, "-i", "a0")
-    flooding = flood(a, "a1")
-    began = time.monotonic()
-    heard = interrupted(listener, 4)
-    assert time.monotonic() - began < 0.7
+    flooding = flood(a, "a1", ENDLESS)
+    heard = interrupted(listener)
+    check_flooded(flooding)
     assert (heard.summary["packets"], heard.summary["kernel_drops"]) == (0, 0)
-    assert Stream.of(flooding.finish()).summary["sent"] > 1000
 
 
 def test_every_command_of_a_burst_runs_without_another_datagram(pair: Pair) -> None:
@@ -166,7 +169,7 @@ def test_every_command_of_a_burst_runs_without_another_datagram(pair: Pair) -> N
     listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "--exec", command)
     listener.wait_stderr("^joined ")
     inject(a, "239.1.1.1", [b"burst"] * 10)
-    listener.wait_stdout("^-$", count=10, timeout=5)
+    listener.wait_stdout("^-$", count=10)
     listener.signal(signal.SIGINT)
     ended = listener.finish()
     steps = [1 if line == "+" else -1 for line in ended.stdout.splitlines() if line in "+-"]
@@ -176,13 +179,13 @@ def test_every_command_of_a_burst_runs_without_another_datagram(pair: Pair) -> N
     assert "--exec" not in ended.stderr  # none failed, none was left out
 
 
-def test_a_long_command_does_not_outlast_the_time_limit(pair: Pair) -> None:
+def test_a_long_command_does_not_outlast_the_time_limit(pair: Pair, tmp_path: Path) -> None:
     a, b = pair
-    began = time.monotonic()
-    listener = listen(b, GROUP4, "-i", "b0", "-T", "1s", "--exec", "sleep 6")
+    command = f"sh -c 'sleep 9; touch {tmp_path}/over'"
+    listener = listen(b, GROUP4, "-i", "b0", "-T", "2s", "--exec", command)
     inject(a, "239.1.1.1", [b"x"])
     heard = Stream.of(listener.finish())
-    assert 1 <= time.monotonic() - began < 4
+    assert list(tmp_path.iterdir()) == []
     assert heard.payloads == ["x"]
     assert heard.only("notice")["code"] == "exec"
 
@@ -226,6 +229,7 @@ def test_long_answers_to_one_source_are_limited(pair: Pair) -> None:
     ]
     began = time.monotonic()
     inject(a, "239.1.1.1", requests, gap_s=0.0002)
+    read_up(b, 5004)
     echo.signal(signal.SIGINT)
     said = Stream.of(echo.finish()).summary
     most = 100 + 100 * (time.monotonic() - began)
@@ -257,14 +261,14 @@ def test_a_bit_rate_of_nothing_is_no_flood(pair: Pair) -> None:
 
 
 def test_time_up_before_the_count_is_no_success(pair: Pair) -> None:
-    args = [GROUP4, "x", "-c", "10", "--interval", "1s", "-T", "300ms", "-j"]
+    args = [GROUP4, "x", "-c", "10", "--interval", "100s", "-T", "1s", "-j"]
     sent = Stream.of(pair.a.mcastctl("send", *args))
     assert (sent.status, sent.summary["sent"], sent.summary["reason"]) == (1, 1, "timeout")
 
 
 def test_an_endless_line_is_refused_at_any_pace(pair: Pair) -> None:
     command = [sys.executable, "-m", "mcastctl", "send", GROUP4, "--interval", "100s"]
-    ended = pair.a.run([sys.executable, "-c", FEED, *command], check=False, timeout=5)
+    ended = pair.a.run([sys.executable, "-c", FEED, *command], check=False)
     assert ended.returncode == 2
     assert "line 2 of standard input is longer than 65507 bytes" in ended.stderr
     assert "sent 1 datagram, 5 bytes" in ended.stderr
@@ -302,7 +306,7 @@ def test_help_on_a_full_disk(here: Place, command: list[str]) -> None:
 def test_a_dump_of_text_keeps_every_line_indented(pair: Pair) -> None:
     a, b = pair
     payload = b"first\nmcastctl: error: forged\n\n\r12:00:00 a0 In\r\nlast\n\x0bend"
-    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-A", "-c", "1", "-T", "5s")
+    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-A", "-c", "1", "-T", "60s")
     listener.wait_stderr("^joined ")
     inject(a, "239.1.1.1", [payload])
     ended = listener.finish()
@@ -315,7 +319,7 @@ def test_a_dump_of_text_keeps_every_line_indented(pair: Pair) -> None:
 
 def test_raw_output_is_not_for_people(pair: Pair) -> None:
     a, b = pair
-    command = ["listen", GROUP4, "-i", "b0", "-o", "raw", "-q", "-c", "2", "-T", "5s"]
+    command = ["listen", GROUP4, "-i", "b0", "-o", "raw", "-q", "-c", "2", "-T", "60s"]
     listener = b.start_mcastctl(*command)
     wait_for_member(b, listener)
     inject(a, "239.1.1.1", [b"\x00one", b"\xfftwo\n"])
@@ -324,7 +328,7 @@ def test_raw_output_is_not_for_people(pair: Pair) -> None:
 
 def wait_for_member(host: Host, running: Running) -> None:
     """Return once 239.1.1.1 is joined on the host; a quiet command tells nobody."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while "010101EF" not in host.proc("igmp"):
         assert running.process.poll() is None, "it ended"
         assert time.monotonic() < deadline
@@ -349,7 +353,7 @@ def test_what_was_joined_is_left(pair: Pair, command: str) -> None:
 
 def test_the_loss_of_a_plain_stream_is_unknown(pair: Pair) -> None:
     a, b = pair
-    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-c", "2", "-T", "5s")
+    listener = b.start_mcastctl("listen", GROUP4, "-i", "b0", "-c", "2", "-T", "60s")
     listener.wait_stderr("^joined ")
     inject(a, "239.1.1.1", [b"one", b"two"])
     (line,) = (one for one in listener.finish().stderr.splitlines() if one.startswith("heard "))
@@ -359,12 +363,13 @@ def test_the_loss_of_a_plain_stream_is_unknown(pair: Pair) -> None:
 
 def test_the_last_interval_is_told_although_not_whole(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, GROUP4, "-i", "b0", "-q", "--interval", "300ms", "-c", "6", "-T", "5s")
-    inject(a, "239.1.1.1", [b"tick"] * 6, gap_s=0.08)
+    listener = listen(b, GROUP4, "-i", "b0", "-q", "--interval", "300ms", "-c", "6", "-T", "60s")
+    inject(a, "239.1.1.1", [b"tick"])
+    listener.wait_stdout('"type":"interval"')
+    inject(a, "239.1.1.1", [b"tick"] * 5)
     heard = Stream.of(listener.finish())
     intervals = heard.all("interval")
     assert len(intervals) >= 2
-    assert intervals[-1]["end_s"] - intervals[-1]["start_s"] < 0.3
     assert intervals[-1]["packets"] >= 1
     assert sum(one["packets"] for one in intervals) == heard.summary["packets"] == 6
     assert sum(one["bytes"] for one in intervals) == heard.summary["bytes"] == 24
@@ -385,7 +390,7 @@ def test_two_rtp_sources_on_one_flow(pair: Pair) -> None:
         for ssrc in gone
         if number not in gone[ssrc]
     ]
-    listener = listen(b, GROUP4, "-i", "b0", "-c", str(len(payloads)), "-T", "5s", "-q")
+    listener = listen(b, GROUP4, "-i", "b0", "-c", str(len(payloads)), "-T", "60s", "-q")
     inject(a, "239.1.1.1", payloads, sport=4000, gap_s=0.001)
     rows = Stream.of(listener.finish()).summary["streams"]
     kept = ("kind", "packets", "lost", "duplicates", "reordered")
@@ -421,7 +426,7 @@ def test_a_closed_port_is_charged_to_its_own_host(trio: Trio, group: str) -> Non
 def test_what_one_sends_is_no_reply(pair: Pair, group: str) -> None:
     a, _ = pair
     port = group.rpartition(":")[2]
-    listener = listen(a, group, "-i", "a0", "-c", "1", "-T", "5s")
+    listener = listen(a, group, "-i", "a0", "-c", "1", "-T", "60s")
     args = [group, "mine", "-i", "a0", "--bind", f":{port}", "--wait", "300ms", "-j"]
     sent = Stream.of(a.mcastctl("send", *args))
     assert Stream.of(listener.finish()).payloads == ["mine"]
@@ -436,7 +441,7 @@ def test_the_port_of_the_group_may_be_sent_from(
 ) -> None:
     a, _ = pair
     port = group.rpartition(":")[2]
-    hear = [group, "-i", "a0", "-c", "1", "-T", "5s"]
+    hear = [group, "-i", "a0", "-c", "1", "-T", "60s"]
     send = ["send", group, "x", "-i", "a0", "--bind", f":{port}", "--interval", "50ms", "-j"]
     listener = listen(a, *hear) if listens_first else None
     sender = a.start_mcastctl(*send)
@@ -471,7 +476,7 @@ def test_a_route_that_prohibits_the_group(pair: Pair) -> None:
     assert "(EACCES)" in error
     assert "a route prohibits the group" in hint
     assert "-i" in hint
-    listener = listen(b, "239.5.1.1:5994", "-i", "b0", "-c", "1", "-T", "5s")
+    listener = listen(b, "239.5.1.1:5994", "-i", "b0", "-c", "1", "-T", "60s")
     assert a.mcastctl("send", "239.5.1.1:5994", "x", "-i", "a0").returncode == 0
     assert Stream.of(listener.finish()).payloads == ["x"]
 
@@ -496,7 +501,7 @@ def test_another_name_is_not_another_interface(pair: Pair, group: str) -> None:
     named = b.sh("ip link property add dev b0 altname foo", check=False)
     if named.returncode:
         pytest.skip(f"no alternative interface names: {named.stderr.strip()}")
-    listener = listen(b, group, "-i", "b0", "-i", "foo", "-T", "20s", "--idle", "3s")
+    listener = listen(b, group, "-i", "b0", "-i", "foo", "-T", "60s", "--idle", "3s")
     assert a.mcastctl("send", group, "once", "-i", "a0").returncode == 0
     heard = Stream.of(listener.finish())
     assert heard.payloads == ["once"]

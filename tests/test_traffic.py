@@ -9,7 +9,8 @@ from subprocess import PIPE
 
 import pytest
 from conftest import Pair
-from faults import ANY, EAR, GROUP, PORT, REUSE, ROOT, Surgery, answer, doctor, ear, voice
+from faults import ANY, EAR, GROUP, PORT, REUSE, Surgery, answer, doctor, ear, voice
+from place import BY_ROOT, ROOT
 from world import Host, need
 
 from mcastctl.host import netlink, trafficcontrol
@@ -149,7 +150,7 @@ def test_losses_of_a_queue_are_seen_by_anybody(pair: Pair) -> None:
     assert "qdisc tbf 7: root: drops +" in evidence
 
 
-@pytest.mark.skipif(not ROOT, reason="programs are told only to root of the machine itself")
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 @pytest.mark.parametrize(
     ("hook", "cause", "said"),
     [

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Pair
 from members import ANY, Join, Socket, member
+from place import BY_ROOT, ROOT
 from streams import Json, Stream
 from world import Host, Place, Running, World
 
@@ -84,14 +85,17 @@ def test_a_membership_shorter_than_a_look(pair: Pair) -> None:
     """Linux announces memberships since 6.14; before, such a short one passes unseen."""
     a = pair.a
     watching_ = watch(a, "239.1.1.9")
-    for _ in range(3):
+    told = announces()
+    for number in range(1, 4):
         a.run([sys.executable, "-c", BRIEF, "239.1.1.9", str(a.ifindex())])
+        if told:
+            watching_.wait_stdout('"type":"left"', count=number)
         a.run([sys.executable, "-c", BRIEF, "239.1.1.8", str(a.ifindex())])
     kept, _ = member(a, Socket((Join("239.1.1.9", a.ifindex()),)))
-    watching_.wait_stdout('"type":"joined".*"users":1')
+    watching_.wait_stdout('"type":"joined"', count=4 if told else 1)
     kept.finish()
     stream = ended(watching_)
-    if not announces():
+    if not told:
         pytest.skip("this kernel does not announce memberships")
     assert {one["group"] for one in stream.all("joined")} == {"239.1.1.9"}
     assert len(stream.all("joined")) == 4
@@ -125,7 +129,7 @@ def test_limits_choice_and_text(pair: Pair) -> None:
     other.finish()
     began = time.monotonic()
     stream = Stream.of(a.mcastctl("groups", "--watch", "-T", "300ms", "-j"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert (stream.status, stream.summary["reason"]) == (0, "timeout")
     outcome = a.mcastctl("groups", "--watch", "-T", "0.2s", "-o", "raw")
     assert (outcome.returncode, len(outcome.stderr.splitlines())) == (2, 2)
@@ -207,9 +211,8 @@ def test_a_namespace_of_ones_own_needs_no_root(world: World) -> None:
     assert a.link("lo")["flags"].count("UP")
 
 
+@pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_by_name(here: Place) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("making a named namespace needs root")
     name = f"mcastctl-test-{os.getpid()}"
     here.run(["ip", "netns", "add", name])
     try:

@@ -63,7 +63,7 @@ class Host(Place):
             limit += ["--inh-caps=-all", "--bounding-set=-all"]
         return [*enter, *limit, *args]
 
-    def sh(self, script: str, *, check: bool = True, timeout: float = 10) -> Outcome:
+    def sh(self, script: str, *, check: bool = True, timeout: float = 30) -> Outcome:
         """Run a shell script in this host (ip, tc, nft, ...), stopping at the first error."""
         return self.run(["sh", "-euc", script], check=check, timeout=timeout)
 
@@ -226,7 +226,7 @@ class World:
             _wait_ready(host, name)
 
 
-def _wait_ready(host: Host, ifname: str, timeout: float = 5) -> None:
+def _wait_ready(host: Host, ifname: str, timeout: float = 20) -> None:
     """Wait for the link-local address: the kernel adds it once the carrier has opened the queue."""
     deadline = time.monotonic() + timeout
     while True:

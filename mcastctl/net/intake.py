@@ -1,30 +1,20 @@
-"""What a busy receiver hears, hundreds of datagrams in one call: runs where they are alike.
+"""What a busy receiver hears, hundreds of datagrams in one call: how many at once, how closely.
 
-Whether they are is asked of whole columns, halved until the answer is yes; what is left is told
-one by one. Both say the same, the runs without a Python object for each datagram.
+Fewer at first, more once no new stream turns up; with all that the kernel can tell of each, or
+only what is cheap; super-packets whole where they come. `batch` makes runs of what a call brought.
 """
 
-import _socket as socket
-import itertools
 import select
-import struct
-import sys
 import time
-from array import array
-from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from mcastctl.decode.rows import ENOUGH, Rows
-from mcastctl.decode.stream import HEAD, recognise, undecided
+from mcastctl.decode.stream import HEAD
 from mcastctl.model.address import family
-from mcastctl.model.columns import alike
-from mcastctl.model.records import Datagram
 from mcastctl.model.run import Heard, Run, without_last
 from mcastctl.net import ancillary, sockopts
+from mcastctl.net.batch import Batch
 from mcastctl.net.messages import Inbox
-from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import Socket
 
 if TYPE_CHECKING:
@@ -48,14 +38,7 @@ _LOOSE = 256
 """Pieces after which what was heard is handed on: told one by one, datagrams take memory too."""
 _WHOLE_SIZE = 65536 + 320
 """Slot of a whole payload; no multiple of a page, lest all slots meet in the same cache lines."""
-_FEWEST = 16
-"""Fewer are quicker told one by one."""
 _DETAIL_NS = 1_000_000_000
-_KNOWN = 2048
-"""Flows remembered by all together; more than that come only from forged addresses."""
-_STAMP_SIZE = 32
-_STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestampns or 0)
-"""Size and head of the time stamp's message; it comes first (net/ipv4/udp.c: udp_recvmsg)."""
 _NAP_RATE = 20_000
 """Datagrams per second from which on letting some gather beats waking up for each."""
 _NAP_S = 0.004
@@ -72,9 +55,6 @@ super-packets: those datagrams share one time stamp."""
 _TRIAL = 4096
 """Datagrams without a super-packet among them after which none are expected any more."""
 
-Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
-
-
 _inboxes: "WeakValueDictionary[bool, Inbox]" = WeakValueDictionary()
 
 
@@ -85,15 +65,6 @@ def _inbox(whole: bool) -> Inbox:
         found = Inbox(WHOLE, _WHOLE_SIZE) if whole else Inbox(HEADS, HEAD)
         _inboxes[whole] = found
     return found
-
-
-@cache
-def _flows() -> dict[bytes, Flow | None]:
-    """Return the flows of all intakes, under the number of their own."""
-    return {}
-
-
-_numbers = itertools.count()
 
 
 class Intake:
@@ -110,23 +81,13 @@ class Intake:
     def __init__(
         self, sock: Socket, subscription: "Subscription", *, whole: bool, sole: bool = False
     ) -> None:
-        self.skipped = 0
-        self.undecided = False
-        self.whole = whole
+        self._batch = Batch(subscription, whole=whole)
         self._sock = sock
         self._sole = sole
         self._version = family(subscription.group)
-        self._subscription = subscription
-        self._room = _DETAILED
         self._take(whole)
-        self._flows = _flows()
-        self._calm = 0
-        self._own = next(_numbers).to_bytes(4)
-        self._base_ns = 0
-        self._times = array("q")
-        self._detail_ns = 0
-        self._gathered = 0
-        self._full = self._busy = self._stamped = False
+        self._calm = self._detail_ns = self._gathered = 0
+        self._full = self._busy = False
         self._detailed = True
         self._gathered_ns = time.monotonic_ns()
         self.supers = self._tried = False
@@ -137,29 +98,37 @@ class Intake:
         self._inbox = _inbox(whole)
         self._roomy = whole
         self._room = _FEW if whole else _DETAILED
-        self._rows = Rows(self._inbox.payloads)
-        self._layouts: dict[int, list[memoryview]] = {}
-        self._segment_places: dict[int, int | None] = {}
-        control = Inbox.CONTROL // 8
-        self._seconds = self._inbox.controls.cast("q")[2::control]
-        self._nanoseconds = self._inbox.controls.cast("q")[3::control]
+        self._batch.take(self._inbox)
 
-    def take_whole(self) -> None:
-        """Hand on whole payloads from now on."""
-        self.whole = True
-        self._take(True)
+    @property
+    def whole(self) -> bool:
+        """Whether payloads are handed on, not only their beginnings."""
+        return self._batch.whole
+
+    @property
+    def skipped(self) -> int:
+        """How many datagrams were not meant for the subscription."""
+        return self._batch.skipped
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there were datagrams of which the beginning does not tell all."""
+        return self._batch.undecided
 
     def rename(self, name: str) -> None:
         """Call the interface by a new name from now on."""
-        nic = self._subscription.nic._replace(name=name)
-        self._subscription = self._subscription._replace(nic=nic)
-        self._flows.clear()
+        self._batch.rename(name)
+
+    def take_whole(self) -> None:
+        """Hand on whole payloads from now on."""
+        self._batch.whole = True
+        self._take(True)
 
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
         heard: list[Heard] = []
-        before = self._gathered
-        most = min(most, WHOLE) if self.whole else most  # what is shown is held several times
+        before, batch = self._gathered, self._batch
+        most = min(most, WHOLE) if batch.whole else most  # what is shown is held several times
         while most > 0:
             self._choose_details()
             asked = min(most, self._room)
@@ -167,22 +136,23 @@ class Intake:
             if self.supers:
                 asked = min(_FEW, max(most // _SEGMENTS, 1))
             count = self._receive(asked)
-            skipped = self.skipped
+            skipped = batch.skipped
             if count:
-                self._note_times(count)
-                for one in self._pieces(count):
+                batch.note_times(count)
+                for one in batch.pieces(count, supers=self.supers):
                     most -= one.number if isinstance(one, Run) else 1
                     last = heard[-1] if heard else None
                     if not (isinstance(one, Run) and isinstance(last, Run) and last.absorb(one)):
                         heard.append(one)
-            most -= self.skipped - skipped
+                self._note_news()
+            most -= batch.skipped - skipped
             self._gathered += count
             self._full = count == asked
             if self._trial is not None:
                 self._trial -= count
                 if self._trial < 0 and not self._full:
                     self._end_trial()
-            if not self._full or len(heard) >= _LOOSE or (self.undecided and not self.whole):
+            if not self._full or len(heard) >= _LOOSE or (batch.undecided and not batch.whole):
                 break
             if self.supers and most < _SEGMENTS:
                 break  # one more may hold more than that; only who asks for few gets a part
@@ -190,6 +160,16 @@ class Intake:
             self._look_for_supers(count)
         self._busy = self._gathered - before >= _DETAILED
         return without_last(heard, -most) if most < 0 else heard
+
+    def _note_news(self) -> None:
+        """Draw the conclusions from flows and super-packets not met before."""
+        batch = self._batch
+        if batch.unknown:
+            batch.unknown = False
+            self._calm = self._detail_ns = 0  # what is new is looked at with all details
+        if batch.cut:
+            batch.cut = False
+            self._trial = None
 
     def _choose_details(self) -> None:
         """Ask for details unless so much comes that they cost more than they tell."""
@@ -216,9 +196,9 @@ class Intake:
 
         To cut them and queue each datagram costs it several times what taking them whole does.
         """
-        if self._tried or not self._stamped or count < _LOOKED_AT:
+        if self._tried or not self._batch.stamped or count < _LOOKED_AT:
             return
-        if len(set(self._times[:_LOOKED_AT])) <= _AT_ONCE:
+        if len(set(self._batch.times[:_LOOKED_AT])) <= _AT_ONCE:
             self._tried = True
             self.supers = sockopts.set_whole_segments(self._sock, wanted=True)
             if self.supers:
@@ -267,184 +247,3 @@ class Intake:
             return 0.0
         taken = rate * (self._inbox.lengths[0] + _BOOKKEEPING)
         return min(_NAP_S, buffer_size / 4 / taken)
-
-    def _note_times(self, count: int) -> None:
-        """Read the arrival times."""
-        seconds, nanoseconds = self._seconds[:count], self._nanoseconds[:count]
-        self._stamped = self._inbox.controls[: len(_STAMPED)] == _STAMPED
-        if not self._stamped:  # a kernel that only resembles Linux
-            self._base_ns, self._times = time.time_ns(), array("q", bytes(8 * count))
-            return
-        self._base_ns = seconds[0] * 1_000_000_000
-        self._times = array("q", nanoseconds.tobytes())
-        if not alike(seconds):
-            first = seconds[0]
-            pairs = zip(seconds.tolist(), self._times, strict=True)
-            self._times = array("q", [(s - first) * 1_000_000_000 + ns for s, ns in pairs])
-
-    def _split(self, low: int, high: int) -> Iterator[Heard]:
-        if high - low < _FEWEST:
-            yield from self._one_by_one(low, high)
-            return
-        run = self._run(low, high)
-        if run is not None:
-            yield run
-            return
-        middle = (low + high) // 2
-        yield from self._split(low, middle)
-        yield from self._split(middle, high)
-
-    def _run(self, low: int, high: int) -> Run | None:
-        """Return all datagrams from `low` to `high` as one run, None if they differ too much."""
-        rows = slice(low, high)
-        if not all(alike(column[rows]) for column in self._flow_columns(low)):
-            return None
-        first = self._datagram(low)
-        if first is None:
-            return None
-        size = self._inbox.size
-        stamps = self._rows.stamps(first.mark, low * size, size, high - low)
-        if stamps is None:
-            return None
-        payloads = [self._payload(place) for place in range(low, high)] if self.whole else []
-        return Run(first, self._base_ns, self._times[low:high], stamps, payloads)
-
-    def _flow_columns(self, place: int) -> list[memoryview]:
-        """Return the columns that are alike in a flow, laid out as at `place`.
-
-        The kernel writes control messages in one order (net/ipv4/udp.c, net/ipv6/datagram.c):
-        those of the same total length mean the same.
-        """
-        length = self._inbox.control_lengths[place]
-        known = self._layouts.get(length)
-        if known is None:
-            names, controls = self._inbox.names.cast("Q"), self._inbox.controls.cast("Q")
-            control = self._inbox.controls[place * Inbox.CONTROL :][:length].tobytes()
-            width = 4 if self._version == 6 else 1
-            known = [
-                self._inbox.lengths,
-                self._inbox.control_lengths,
-                *(names[word :: Inbox.NAME // 8] for word in range(width)),
-                *(
-                    controls[word :: Inbox.CONTROL // 8]
-                    for at, size in ancillary.places(control)[int(self._stamped) :]
-                    for word in range(at // 8, (at + size + 7) // 8)
-                ),
-            ]
-            self._layouts[length] = known
-        return known
-
-    def _pieces(self, count: int) -> Iterator[Heard]:
-        """Yield what the first `count` slots hold."""
-        low = 0
-        for place in range(count) if self.supers else ():
-            size = self._segment_size(place)
-            if size:
-                self._trial = None
-                yield from self._split(low, place)
-                yield from self._cut(place, size)
-                low = place + 1
-        yield from self._split(low, count)
-
-    def _segment_size(self, place: int) -> int:
-        """Return the size of the datagrams in a super-packet, 0 for a datagram."""
-        length = self._inbox.control_lengths[place]
-        if length not in self._segment_places:
-            control = self._inbox.controls[place * Inbox.CONTROL :][:length].tobytes()
-            self._segment_places[length] = ancillary.segment_place(control)
-        at = self._segment_places[length]
-        if at is None:
-            return 0
-        at += place * Inbox.CONTROL
-        return int.from_bytes(self._inbox.controls[at : at + 4], sys.byteorder)
-
-    def _cut(self, place: int, size: int) -> Iterator[Heard]:
-        """Yield the datagrams of a super-packet: alike as one run but for a shorter last one."""
-        flow, length = self._flow_at(place), self._inbox.lengths[place]
-        if flow is None:
-            self.skipped += -(-length // size)
-            return
-        whole = length // size
-        run = self._cut_alike(flow, place, size, whole) if whole >= _FEWEST else None
-        if run is not None:
-            yield run
-            if whole * size == length:
-                return
-        begin, at_ns = place * self._inbox.size, self._times[place]
-        for low in range(whole * size if run else 0, length, size):
-            end = min(low + size, length)
-            payload = self._inbox.payloads[begin + low : begin + end].tobytes()
-            yield self._record(flow, at_ns, end - low, payload)
-
-    def _cut_alike(self, flow: Flow, place: int, size: int, number: int) -> Run | None:
-        """Return the datagrams of a super-packet that have its full size, None unless alike."""
-        payloads, begin, at_ns = self._inbox.payloads, place * self._inbox.size, self._times[place]
-        first = self._record(flow, at_ns, size, payloads[begin : begin + size].tobytes())
-        starts = range(begin, begin + number * size, size)
-        if size % 8:  # its columns are no columns of the buffer
-            heads = bytearray(b"".join([payloads[at : at + ENOUGH] for at in starts]))
-            stamps = Rows(memoryview(heads)).stamps(first.mark, 0, ENOUGH, number)
-        else:
-            stamps = self._rows.stamps(first.mark, begin, size, number)
-        if stamps is None:
-            return None
-        shown = [payloads[at : at + size].tobytes() for at in starts] if self.whole else []
-        return Run(first, self._base_ns, array("q", (at_ns,)) * number, stamps, shown)
-
-    def _one_by_one(self, low: int, high: int) -> Iterator[Datagram]:
-        for place in range(low, high):
-            datagram = self._datagram(place)
-            if datagram is None:
-                self.skipped += 1
-            else:
-                yield datagram
-
-    def _datagram(self, place: int) -> Datagram | None:
-        """Return one datagram, None if it was not meant for the subscription."""
-        flow = self._flow_at(place)
-        if flow is None:
-            return None
-        length, payload = self._inbox.lengths[place], self._payload(place)
-        return self._record(flow, self._times[place], length, payload)
-
-    def _record(self, flow: Flow, time_ns: int, length: int, payload: bytes) -> Datagram:
-        mark = recognise(payload, length)
-        self.undecided = self.undecided or undecided(payload, mark)
-        kept = payload if self.whole else payload[:HEAD]
-        return Datagram(self._base_ns + time_ns, *flow, length, kept, mark)
-
-    def _flow_at(self, place: int) -> Flow | None:
-        """Return the flow of one slot, None if it was not meant for the subscription."""
-        length = self._inbox.control_lengths[place]
-        name = self._inbox.names[place * Inbox.NAME :][: Inbox.NAME].tobytes()
-        start = _STAMP_SIZE if self._stamped else 0
-        untimed = self._inbox.controls[place * Inbox.CONTROL :][start:length].tobytes()
-        key = self._own + name + untimed
-        try:
-            return self._flows[key]
-        except KeyError:
-            if len(self._flows) >= _KNOWN:
-                self._flows.clear()
-            flow = self._flows[key] = self._flow(name, untimed)
-            self._calm = 0
-            self._detail_ns = 0  # what is new is looked at with all details
-            return flow
-
-    def _payload(self, place: int) -> bytes:
-        at, size = place * self._inbox.size, self._inbox.size
-        return self._inbox.payloads[at : at + min(self._inbox.lengths[place], size)].tobytes()
-
-    def _flow(self, name: bytes, control: bytes) -> Flow | None:
-        """Return what datagrams with these have in common, in the order of `Datagram`."""
-        group, port, (iface, index), *_ = self._subscription
-        arrival = ancillary.parse(ancillary.split(control))
-        if arrival.dst not in (group, None) or arrival.ifindex not in (index, 0):
-            return None
-        if int.from_bytes(name[:2], sys.byteorder) == HERE.af_inet6:
-            source = socket.inet_ntop(socket.AF_INET6, name[8:24])
-        else:
-            source = socket.inet_ntoa(name[4:8])
-        dscp = arrival.tos >> 2 if arrival.tos is not None else None
-        sport = int.from_bytes(name[2:4], "big")
-        where = arrival.dst or group
-        return "rx", iface, index, source, sport, where, port, arrival.ttl, dscp
