@@ -5,14 +5,12 @@ one by one. Both say the same, the runs without a Python object for each datagra
 """
 
 import _socket as socket
-import itertools
 import select
 import struct
 import sys
 import time
 from array import array
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -23,6 +21,7 @@ from mcastctl.model.columns import alike
 from mcastctl.model.records import Datagram
 from mcastctl.model.run import Heard, Run, without_last
 from mcastctl.net import ancillary, sockopts
+from mcastctl.net.flows import Flow, Flows
 from mcastctl.net.messages import Inbox
 from mcastctl.net.platforms import HERE
 from mcastctl.net.sockopts import Socket
@@ -51,8 +50,6 @@ _WHOLE_SIZE = 65536 + 320
 _FEWEST = 16
 """Fewer are quicker told one by one."""
 _DETAIL_NS = 1_000_000_000
-_KNOWN = 2048
-"""Flows remembered by all together; more than that come only from forged addresses."""
 _STAMP_SIZE = 32
 _STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestampns or 0)
 """Size and head of the time stamp's message; it comes first (net/ipv4/udp.c: udp_recvmsg)."""
@@ -72,9 +69,6 @@ super-packets: those datagrams share one time stamp."""
 _TRIAL = 4096
 """Datagrams without a super-packet among them after which none are expected any more."""
 
-Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
-
-
 _inboxes: "WeakValueDictionary[bool, Inbox]" = WeakValueDictionary()
 
 
@@ -87,20 +81,12 @@ def _inbox(whole: bool) -> Inbox:
     return found
 
 
-@cache
-def _flows() -> dict[bytes, Flow | None]:
-    """Return the flows of all intakes, under the number of their own."""
-    return {}
-
-
-_numbers = itertools.count()
-
-
 class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
-    Without payloads TTL and traffic class are looked at once a second where much comes; interface
-    and destination too where the kernel lets nothing else in (`sole`).
+    Payloads are received in full until nothing new comes: what appears later is known by its
+    beginning first. Without them TTL and traffic class are looked at once a second where much
+    comes; interface and destination too where the kernel lets nothing else in (`sole`).
     `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
     there were some of which the beginning does not tell all; `supers` that super-packets, which
     another namespace or a network card hands over uncut, are taken so: all of their datagrams
@@ -116,15 +102,12 @@ class Intake:
         self._sock = sock
         self._sole = sole
         self._version = family(subscription.group)
-        self._subscription = subscription
-        self._room = _DETAILED
-        self._take(whole)
-        self._flows = _flows()
+        self._flows = Flows(subscription)
         self._calm = 0
-        self._own = next(_numbers).to_bytes(4)
+        self._take(True)  # until it is known what comes
         self._base_ns = 0
         self._times = array("q")
-        self._detail_ns = 0
+        self._detail_ns = self._looked_ns = 0
         self._gathered = 0
         self._full = self._busy = self._stamped = False
         self._detailed = True
@@ -151,9 +134,7 @@ class Intake:
 
     def rename(self, name: str) -> None:
         """Call the interface by a new name from now on."""
-        nic = self._subscription.nic._replace(name=name)
-        self._subscription = self._subscription._replace(nic=nic)
-        self._flows.clear()
+        self._flows.rename(name)
 
     def read(self, most: int) -> list[Heard]:
         """Return what is there, up to `most` datagrams, in the order of arrival."""
@@ -176,6 +157,7 @@ class Intake:
                     if not (isinstance(one, Run) and isinstance(last, Run) and last.absorb(one)):
                         heard.append(one)
             most -= self.skipped - skipped
+            self._heed_news()
             self._gathered += count
             self._full = count == asked
             if self._trial is not None:
@@ -194,7 +176,8 @@ class Intake:
     def _choose_details(self) -> None:
         """Ask for details unless so much comes that they cost more than they tell."""
         now_ns = time.monotonic_ns()
-        much = self._full or self._busy
+        much = self._full or (self._busy and now_ns - self._looked_ns < _PAUSE_NS)
+        self._looked_ns = now_ns
         detailed = self.whole or not much or now_ns >= self._detail_ns
         if detailed:
             self._detail_ns = now_ns + _DETAIL_NS
@@ -202,6 +185,14 @@ class Intake:
         if detailed != self._detailed:
             self._detailed = detailed
             ancillary.request_details(self._sock, self._version, wanted=detailed, where=self._sole)
+
+    def _heed_news(self) -> None:
+        """Look at what is new with all details, and take only beginnings once nothing is."""
+        if self._flows.news:
+            self._flows.news = False
+            self._calm = self._detail_ns = 0
+        elif self._roomy and self._calm >= _CALM and not (self.whole or self.supers):
+            self._take(False)
 
     def _widen(self, count: int) -> None:
         """Take more in the next call, but not before what this one brought was looked at."""
@@ -409,6 +400,8 @@ class Intake:
 
     def _record(self, flow: Flow, time_ns: int, length: int, payload: bytes) -> Datagram:
         mark = recognise(payload, length)
+        if not self._detailed:
+            self._flows.note(flow, mark)
         self.undecided = self.undecided or undecided(payload, mark)
         kept = payload if self.whole else payload[:HEAD]
         return Datagram(self._base_ns + time_ns, *flow, length, kept, mark)
@@ -419,32 +412,8 @@ class Intake:
         name = self._inbox.names[place * Inbox.NAME :][: Inbox.NAME].tobytes()
         start = _STAMP_SIZE if self._stamped else 0
         untimed = self._inbox.controls[place * Inbox.CONTROL :][start:length].tobytes()
-        key = self._own + name + untimed
-        try:
-            return self._flows[key]
-        except KeyError:
-            if len(self._flows) >= _KNOWN:
-                self._flows.clear()
-            flow = self._flows[key] = self._flow(name, untimed)
-            self._calm = 0
-            self._detail_ns = 0  # what is new is looked at with all details
-            return flow
+        return self._flows.find(name, untimed)
 
     def _payload(self, place: int) -> bytes:
         at, size = place * self._inbox.size, self._inbox.size
         return self._inbox.payloads[at : at + min(self._inbox.lengths[place], size)].tobytes()
-
-    def _flow(self, name: bytes, control: bytes) -> Flow | None:
-        """Return what datagrams with these have in common, in the order of `Datagram`."""
-        group, port, (iface, index), *_ = self._subscription
-        arrival = ancillary.parse(ancillary.split(control))
-        if arrival.dst not in (group, None) or arrival.ifindex not in (index, 0):
-            return None
-        if int.from_bytes(name[:2], sys.byteorder) == HERE.af_inet6:
-            source = socket.inet_ntop(socket.AF_INET6, name[8:24])
-        else:
-            source = socket.inet_ntoa(name[4:8])
-        dscp = arrival.tos >> 2 if arrival.tos is not None else None
-        sport = int.from_bytes(name[2:4], "big")
-        where = arrival.dst or group
-        return "rx", iface, index, source, sport, where, port, arrival.ttl, dscp
