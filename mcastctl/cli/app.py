@@ -12,6 +12,7 @@ import click
 from mcastctl import __version__
 from mcastctl.cli.options import help_option
 from mcastctl.model.errors import COULD_NOT_ASK, McastError, SocketError
+from mcastctl.model.shortage import shortage
 from mcastctl.output import stream
 from mcastctl.output.escape import escape, fit
 
@@ -156,6 +157,10 @@ def run(arguments: list[str]) -> int:
         _fail(error.message, error.hint)
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
+    except (OSError, ImportError, MemoryError) as error:
+        if (lacking := shortage(error)) is None:
+            raise
+        _fail(lacking.message, lacking.hint)
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     return COULD_NOT_ASK
@@ -198,6 +203,9 @@ def _report_internal_error(
     """Keep an unforeseen error from looking like the answer 'no' (Python would exit 1)."""
     if issubclass(kind, KeyboardInterrupt):
         _die_of(signal.SIGINT)  # between two places that expect it
+    if (lacking := shortage(error)) is not None:  # what was being said of it took more still
+        _fail(lacking.message, lacking.hint)
+        os._exit(COULD_NOT_ASK)
     if any(one.startswith("-vv") for one in sys.argv):
         from traceback import format_exception
 
