@@ -137,7 +137,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; above 128 a signal number is meant."""
     try:
         if "_MCASTCTL_COMPLETE" in os.environ:
-            cli.main(args=arguments, prog_name="mcastctl")  # click answers the shell and exits
+            _complete(arguments)
         # Not click's main(): it takes a broken pipe for the answer 'no'.
         with cli.make_context("mcastctl", list(arguments)) as context:
             status = cli.invoke(context)
@@ -164,6 +164,17 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     return COULD_NOT_ASK
+
+
+def _complete(arguments: list[str]) -> None:
+    """Let click answer a shell that asks for completions; it exits then."""
+    try:
+        cli.main(args=arguments, prog_name="mcastctl")
+    except (KeyError, ValueError) as error:
+        raise UsageProblem(
+            f"cannot complete: COMP_WORDS and COMP_CWORD are no words and a number ({error})",
+            hint="unset _MCASTCTL_COMPLETE; only a shell's completion sets it",
+        ) from error
 
 
 def _explain(error: click.ClickException) -> tuple[str, str]:
