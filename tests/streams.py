@@ -18,20 +18,22 @@ from world import Host, Outcome
 
 Json = dict[str, Any]
 
-# argv: group, port, interface index, source port, seconds between two; payloads in hex on stdin
+# argv: group, port, interface index, source port, seconds between two, TTL; hex payloads on stdin
 INJECT = """
 import socket, struct, sys, time
-group, port, index, sport, gap = sys.argv[1], *map(float, sys.argv[2:])
+group, port, index, sport, gap, ttl = sys.argv[1], *map(float, sys.argv[2:])
 payloads = [bytes.fromhex(line) for line in sys.stdin]
 version6 = ":" in group
 sock = socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_DGRAM)
 sock.bind(("::" if version6 else "0.0.0.0", int(sport)))
 if version6:
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, int(index))
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, int(ttl))
     where = group, int(port), 0, int(index) if group.startswith("ff02") else 0
 else:
     request = struct.pack("@4s4si", b"", b"", int(index))
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, int(ttl))
     where = group, int(port)
 for payload in payloads:
     sock.sendto(payload, where)
@@ -123,9 +125,10 @@ def inject(
     port: int = 5004,
     sport: int = 0,
     gap_s: float = 0,
+    ttl: int = 1,
     ifname: str | None = None,
 ) -> None:
     """Send datagrams from a host without any help of ours, in this order."""
     lines = "".join(f"{payload.hex()}\n" for payload in payloads)
-    numbers = map(str, (port, host.ifindex(ifname), sport, gap_s))
+    numbers = map(str, (port, host.ifindex(ifname), sport, gap_s, ttl))
     host.run([sys.executable, "-c", INJECT, group, *numbers], input=lines)

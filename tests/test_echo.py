@@ -138,6 +138,19 @@ def test_both_families_at_once_and_by_either_interface(world: World) -> None:
     assert heard == [("b0", 0), ("b0", 0), ("b1", 1), ("b1", 1)]
 
 
+def test_what_comes_by_two_interfaces_is_two_streams(world: World) -> None:
+    a, b = world.host("a"), world.host("b")
+    world.link(a, b)
+    world.link(a, b)
+    echo = start(b, GROUP4, "-i", "b0", "-i", "b1", joined=2)
+    by_both = ("-i", "a0", "-i", "a1", "--bind", "10.0.1.1:4000")
+    ping(a, GROUP4, *by_both, "-c", "3", "--interval", "9ms")
+    found = end(echo).summary
+    groups = [one for one in found["streams"] if one["dst"] == "239.1.1.1"]
+    assert [(one["iface"], one["packets"]) for one in groups] == [("b0", 3), ("b1", 3)]
+    assert (found["duplicates"], found["lost"], found["reordered"]) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("address", ["10.0.1.77", "fd00:1::77", "10.0.9.77", "fd00:9::77"])
 def test_a_unicast_request_is_answered_from_the_address_it_was_sent_to(
     pair: Pair, address: str

@@ -18,6 +18,7 @@ from world import Host, World
 
 from mcastctl.model import refusal
 from mcastctl.model.errors import SocketError
+from mcastctl.model.shortage import shortage
 from mcastctl.net.nic import Nic
 from mcastctl.net.sender import Egress, Sender
 
@@ -262,3 +263,41 @@ def test_an_error_without_a_number() -> None:
     assert refusal.cause(None, "no interface with this name") == "no interface with this name"
     assert refusal.name(None) == "unknown"
     assert refusal.remedy("join", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [f"listen {G4} -T 50ms", f"echo {G4} -T 50ms", f"ping {G4} -c 1 --wait 50ms", "sniff -T 50ms"],
+)
+def test_to_lack_descriptors_is_no_bug(pair: Pair, command: str) -> None:
+    """Neither for a socket, nor for a module that is loaded when it is needed."""
+    statuses = set()
+    for limit in (6, 7, 8, 64):
+        limited = f"ulimit -n {limit}; exec {sys.executable} -m mcastctl {command}"
+        outcome = pair.a.run(["sh", "-c", limited], check=False)
+        assert "Traceback" not in outcome.stderr
+        assert "bug" not in outcome.stderr
+        if outcome.returncode == 2:
+            assert "too many open files" in outcome.stderr
+            assert "ulimit -n" in outcome.stderr
+        statuses.add(outcome.returncode)
+    assert statuses <= {0, 1, 2}
+    assert 2 in statuses
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "EMFILE"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "ENFILE"),
+        (ImportError("fcntl.so: cannot open shared object file: Too many open files"), "EMFILE"),
+        (ImportError("x.so: failed to map segment from shared object"), "ENOMEM"),
+        (MemoryError(), "ENOMEM"),
+        (ImportError("No module named 'x'"), None),
+        (OSError(errno.EBADF, "Bad file descriptor"), None),
+        (ValueError("Too many open files"), None),
+    ],
+)
+def test_what_is_a_shortage(error: Exception, number: str | None) -> None:
+    found = shortage(error)
+    assert (found and found.message.rpartition("(")[2].rstrip(")")) == number

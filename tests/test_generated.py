@@ -325,4 +325,11 @@ def test_interfaces_of_a_host_are_offered(world: World) -> None:
     assert outcome.stdout.splitlines() == ["plain,lo", "plain,a0"]
 
 
+@pytest.mark.parametrize("asked", [{}, {"COMP_WORDS": "mcastctl 'l", "COMP_CWORD": "x"}])
+def test_completion_asked_for_by_no_shell(here: Place, asked: dict[str, str]) -> None:
+    outcome = here.mcastctl(env={"_MCASTCTL_COMPLETE": "bash_complete", **asked}, check=False)
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("mcastctl: error: cannot complete: COMP_WORDS and COMP_CWORD")
+
+
 MAIN = "import sys; sys.argv[0] = 'mcastctl'; from mcastctl.cli.app import main; main()"

@@ -772,6 +772,37 @@ def test_a_signal_ends_it_after_the_summary(pair: Pair, name: str) -> None:
     assert "heard 1 datagram, 1 byte" in ended.stderr
 
 
+@pytest.mark.parametrize("options", [["-q"], []], ids=["quiet", "shown"])
+def test_what_came_before_the_end_is_counted(pair: Pair, options: list[str]) -> None:
+    """Neither a signal nor a deadline takes back what waits in the socket by then."""
+    a, b = pair
+    timed = listen(b, "239.1.1.1:5004", "-T", "1s", *options)
+    interrupted = listen(b, "239.1.1.1:5004", *options)
+    for one in (timed, interrupted):
+        one.signal(signal.SIGSTOP)
+    inject(a, "239.1.1.1", [b"x"] * 300)
+    interrupted.signal(signal.SIGINT)
+    interrupted.signal(signal.SIGCONT)
+    heard = Stream.of(interrupted.finish())
+    assert (heard.summary["packets"], heard.status) == (300, -signal.SIGINT)
+    time.sleep(1)  # until its time is up
+    timed.signal(signal.SIGCONT)
+    heard = Stream.of(timed.finish())
+    assert (heard.summary["packets"], heard.summary["reason"], heard.status) == (300, "timeout", 0)
+    assert len(heard.datagrams) == (0 if options else 300)
+
+
+def test_a_flood_does_not_delay_the_end(pair: Pair) -> None:
+    a, b = pair
+    group = "239.1.1.1:5004"
+    flood = a.start_mcastctl("send", group, "--probe", "--flood", "-T", "5s", "-q")
+    listener = listen(b, group, "-T", "500ms", "-q", "--rcvbuf", "32M")
+    heard = Stream.of(listener.finish()).summary
+    flood.stop()
+    assert heard["packets"] > 1000
+    assert heard["elapsed_s"] < 1.5
+
+
 def test_a_background_job_can_be_interrupted(pair: Pair) -> None:
     """A shell without job control ignores SIGINT in what it starts with '&'."""
     _, b = pair

@@ -82,7 +82,9 @@ CASES = {
     "LC_ALL=C": Case(env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
     "one column": Case(env={"COLUMNS": "1", "TERM": "xterm"}, stdout="terminal"),
     "no terminal": Case('exec setsid -w "$@"', {"TERM": "dumb"}),
-    "without docstrings": Case(python=("-OO",)),
+    "without docstrings, anything left open an error": Case(
+        python=("-OO", "-W", "error::ResourceWarning")
+    ),
     "no home": Case('unset HOME XDG_CONFIG_HOME; exec "$@"'),
     "a home for reading": Case(env={"HOME": "/proc", "XDG_CONFIG_HOME": "/proc"}),
     "no /proc": Case(

@@ -21,7 +21,7 @@ from flood import all_read, heard_out
 from hypothesis import given
 from hypothesis import strategies as st
 from place import need_room
-from streams import check_accounted, inject
+from streams import Stream, check_accounted, inject
 from test_send import GROUP4, GROUP6, listen, raw
 from world import Host, World
 
@@ -330,10 +330,11 @@ WORDS = [b"G" + b"x" * 375] * 100
     "payloads",
     [
         [*map(ts, range(3)), *([b"plain"] * 300), *map(ts, range(3, 200))],
+        [*([b"plain"] * 100), *(2 * ts(number) for number in range(290) if number % 29 != 7)],
         [*([b"plain"] * 300), *WORDS],
         [*([b"plain"] * 300), *PADDED],
     ],
-    ids=["ts before and after", "words that begin as ts", "padding that is none"],
+    ids=["ts before and after", "ts with gaps", "words that begin as ts", "padding that is none"],
 )
 def test_quiet_and_shown_agree(pair: Pair, payloads: list[bytes]) -> None:
     a, b = pair
@@ -371,6 +372,25 @@ def test_ttl_is_still_seen_when_only_beginnings_are_read(pair: Pair) -> None:
     a.mcastctl("send", GROUP4, "--probe", "--pps", "20k", "-T", "600ms", "-t", "9", "-q")
     a.mcastctl("send", GROUP4, "--probe", "--pps", "20k", "-T", "600ms", "-t", "7", "-q")
     assert [one["ttl"] for one in heard_out(listener, b).summary["streams"]] == [9, 7]
+
+
+def test_ttl_of_what_comes_after_many_others(pair: Pair) -> None:
+    """A stream that was not there before, and the first datagram after a rush."""
+    a, b = pair
+    listener = listen(b, GROUP4, "-q", "--rcvbuf", "32M", "--idle", "1500ms")
+    need_room(4000, 64)
+    listener.signal(signal.SIGSTOP)
+    streams = [(1, seq) for seq in range(2700)] + [(2, seq) for seq in range(1300)]
+    probes = [probe.encode(probe.Probe(0, 1, 0, one, seq, 0), 64) for one, seq in streams]
+    inject(a, "239.1.1.1", probes, sport=4001)
+    listener.signal(signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while " 00000000:00000000 " not in b.proc("udp") and time.monotonic() < deadline:
+        time.sleep(0.01)  # the queue of its socket: local address, remote, state, tx:rx
+    again = probe.encode(probe.Probe(0, 1, 0, 1, 2700, 0), 64)
+    inject(a, "239.1.1.1", [again], sport=4001, ttl=9)
+    found = Stream.of(listener.finish()).summary["streams"]
+    assert [(one["packets"], one["ttl"]) for one in found] == [(1300, 1), (2701, 9)]
 
 
 def test_a_busy_listener_naps_and_loses_nothing(pair: Pair) -> None:

@@ -12,6 +12,7 @@ import click
 from mcastctl import __version__
 from mcastctl.cli.options import help_option
 from mcastctl.model.errors import COULD_NOT_ASK, McastError, SocketError
+from mcastctl.model.shortage import shortage
 from mcastctl.output import stream
 from mcastctl.output.escape import escape, fit
 
@@ -136,7 +137,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; above 128 a signal number is meant."""
     try:
         if "_MCASTCTL_COMPLETE" in os.environ:
-            cli.main(args=arguments, prog_name="mcastctl")  # click answers the shell and exits
+            _complete(arguments)
         # Not click's main(): it takes a broken pipe for the answer 'no'.
         with cli.make_context("mcastctl", list(arguments)) as context:
             status = cli.invoke(context)
@@ -156,9 +157,24 @@ def run(arguments: list[str]) -> int:
         _fail(error.message, error.hint)
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
+    except (OSError, ImportError, MemoryError) as error:
+        if (lacking := shortage(error)) is None:
+            raise
+        _fail(lacking.message, lacking.hint)
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     return COULD_NOT_ASK
+
+
+def _complete(arguments: list[str]) -> None:
+    """Let click answer a shell that asks for completions; it exits then."""
+    try:
+        cli.main(args=arguments, prog_name="mcastctl")
+    except (KeyError, ValueError) as error:
+        raise UsageProblem(
+            f"cannot complete: COMP_WORDS and COMP_CWORD are no words and a number ({error})",
+            hint="unset _MCASTCTL_COMPLETE; only a shell's completion sets it",
+        ) from error
 
 
 def _explain(error: click.ClickException) -> tuple[str, str]:
@@ -198,6 +214,9 @@ def _report_internal_error(
     """Keep an unforeseen error from looking like the answer 'no' (Python would exit 1)."""
     if issubclass(kind, KeyboardInterrupt):
         _die_of(signal.SIGINT)  # between two places that expect it
+    if (lacking := shortage(error)) is not None:  # what was being said of it took more still
+        _fail(lacking.message, lacking.hint)
+        os._exit(COULD_NOT_ASK)
     if any(one.startswith("-vv") for one in sys.argv):
         from traceback import format_exception
 

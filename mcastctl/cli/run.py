@@ -11,6 +11,7 @@ from mcastctl.cli import options
 from mcastctl.model.errors import COULD_NOT_ASK, McastError, SocketError
 from mcastctl.model.limits import Limits
 from mcastctl.model.records import Notice, Record, Report, Start
+from mcastctl.model.shortage import shortage
 from mcastctl.net.loop import QUIT, Loop
 from mcastctl.output import sinks
 from mcastctl.output.sinks import Sink
@@ -80,8 +81,8 @@ def stream(
             sink.flush()
         except BrokenPipeError:
             broken = True
-        except McastError as error:
-            failed = explained(error)
+        except (McastError, OSError, ImportError, MemoryError) as error:
+            failed = _failure(error)
         reason, fields, status, unanswerable = outcome()
         if aside is not None:
             aside.clear()
@@ -124,6 +125,15 @@ def _measured(
         return outcome()
 
     return begun, ended
+
+
+def _failure(error: McastError | OSError | ImportError | MemoryError) -> McastError:
+    """Return what to tell of an error; raise it if nobody could do anything about it."""
+    if isinstance(error, McastError):
+        return explained(error)
+    if (found := shortage(error)) is None:
+        raise error
+    return found
 
 
 def explained(error: McastError) -> McastError:

@@ -87,7 +87,7 @@ def command(**given: Any) -> int:
         nothing = fields["refused"] and not fields["sent"]
         return run.Outcome(sending.reason, fields, COULD_NOT_ASK if nothing else status)
 
-    return run.stream(
+    status = run.stream(
         "send",
         [format_endpoint(endpoint)],
         sink,
@@ -96,6 +96,8 @@ def command(**given: Any) -> int:
         aside=views.progress(given, sending, deadline),
         exporter=exporter and exporter.of(sending.metrics),
     )
+    sending.close()
+    return status
 
 
 def _endpoint(given: dict[str, Any]) -> Endpoint:

@@ -61,12 +61,12 @@ def family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-@lru_cache(_KNOWN)
 def host_port(host: str, port: int) -> str:
     """Return '10.0.0.1:5004' or '[ff15::42]:5004'."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(_KNOWN)
 def is_multicast(address: str) -> bool:
     """Tell whether a canonical address is a group (RFC 5771, RFC 4291 section 2.7)."""
     if family(address) == 6:  # newer Pythons take ::ffff:239.1.1.1 for a group; no kernel does

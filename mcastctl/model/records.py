@@ -118,6 +118,11 @@ class Datagram(NamedTuple):
         """One: a `Run` holds more."""
         return 1
 
+    @property
+    def last_ns(self) -> int:
+        """When it came: a `Run` is of more than one time."""
+        return self.ts_ns
+
     def datagrams(self) -> "tuple[Datagram]":
         """Return this one, as a `Run` its many."""
         return (self,)

@@ -45,6 +45,11 @@ class Run:
         """How many datagrams."""
         return len(self.times_ns)
 
+    @property
+    def last_ns(self) -> int:
+        """When the last one came."""
+        return self.base_ns + self.times_ns[-1]
+
     def at(self, place: int) -> Datagram:
         """Return one of them."""
         mark = self.first.mark

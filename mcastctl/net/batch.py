@@ -5,13 +5,11 @@ one by one. Both say the same, the runs without a Python object for each datagra
 """
 
 import _socket as socket
-import itertools
 import struct
 import sys
 import time
 from array import array
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING
 
 from mcastctl.decode.rows import ENOUGH, Rows
@@ -21,6 +19,7 @@ from mcastctl.model.columns import alike
 from mcastctl.model.records import Datagram
 from mcastctl.model.run import Heard, Run
 from mcastctl.net import ancillary
+from mcastctl.net.flows import Flow, Flows
 from mcastctl.net.messages import Inbox
 from mcastctl.net.platforms import HERE
 
@@ -29,22 +28,9 @@ if TYPE_CHECKING:
 
 _FEWEST = 16
 """Fewer are quicker told one by one."""
-_KNOWN = 2048
-"""Flows remembered by all together; more than that come only from forged addresses."""
 _STAMP_SIZE = 32
 _STAMPED = struct.pack("@Nii", _STAMP_SIZE, socket.SOL_SOCKET, HERE.so_timestampns or 0)
 """Size and head of the time stamp's message; it comes first (net/ipv4/udp.c: udp_recvmsg)."""
-
-Flow = tuple[str, str, int, str, int, str, int, int | None, int | None]
-
-
-@cache
-def _flows() -> dict[bytes, Flow | None]:
-    """Return the flows of all batches, under the number of their own."""
-    return {}
-
-
-_numbers = itertools.count()
 
 
 class Batch:
@@ -53,20 +39,20 @@ class Batch:
     `take` an inbox, then after each call `note_times` and `pieces`. `whole` asks for payloads, not
     only their beginnings; `times` are those of arrival, in ns after that of the first's second.
     `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
-    there were some of which the beginning does not tell all, `unknown` that there was a flow not
-    met lately, `cut` that there was a super-packet; who reads them clears the last two.
+    there were some of which the beginning does not tell all, `cut` that there was a super-packet,
+    `flows.news` that there was one not met lately; who reads them clears the last two. `detailed`
+    is to be told: whether each brought all that the kernel can tell.
     """
 
     def __init__(self, subscription: "Subscription", *, whole: bool) -> None:
         self.whole = whole
         self.skipped = 0
-        self.undecided = self.unknown = self.cut = self.stamped = False
+        self.detailed = True
+        self.undecided = self.cut = self.stamped = False
+        self.flows = Flows(subscription)
         self.times = array("q")
         self._base_ns = 0
         self._version = family(subscription.group)
-        self._subscription = subscription
-        self._flows = _flows()
-        self._own = next(_numbers).to_bytes(4)
 
     def take(self, inbox: Inbox) -> None:
         """Read what is in this inbox from now on."""
@@ -77,12 +63,6 @@ class Batch:
         control = Inbox.CONTROL // 8
         self._seconds = inbox.controls.cast("q")[2::control]
         self._nanoseconds = inbox.controls.cast("q")[3::control]
-
-    def rename(self, name: str) -> None:
-        """Call the interface by a new name from now on."""
-        nic = self._subscription.nic._replace(name=name)
-        self._subscription = self._subscription._replace(nic=nic)
-        self._flows.clear()
 
     def note_times(self, count: int) -> None:
         """Read the arrival times."""
@@ -225,6 +205,8 @@ class Batch:
 
     def _record(self, flow: Flow, time_ns: int, length: int, payload: bytes) -> Datagram:
         mark = recognise(payload, length)
+        if not self.detailed:
+            self.flows.note(flow, mark)
         self.undecided = self.undecided or undecided(payload, mark)
         kept = payload if self.whole else payload[:HEAD]
         return Datagram(self._base_ns + time_ns, *flow, length, kept, mark)
@@ -235,31 +217,8 @@ class Batch:
         name = self._inbox.names[place * Inbox.NAME :][: Inbox.NAME].tobytes()
         start = _STAMP_SIZE if self.stamped else 0
         untimed = self._inbox.controls[place * Inbox.CONTROL :][start:length].tobytes()
-        key = self._own + name + untimed
-        try:
-            return self._flows[key]
-        except KeyError:
-            if len(self._flows) >= _KNOWN:
-                self._flows.clear()
-            flow = self._flows[key] = self._flow(name, untimed)
-            self.unknown = True
-            return flow
+        return self.flows.find(name, untimed)
 
     def _payload(self, place: int) -> bytes:
         at, size = place * self._inbox.size, self._inbox.size
         return self._inbox.payloads[at : at + min(self._inbox.lengths[place], size)].tobytes()
-
-    def _flow(self, name: bytes, control: bytes) -> Flow | None:
-        """Return what datagrams with these have in common, in the order of `Datagram`."""
-        group, port, (iface, index), *_ = self._subscription
-        arrival = ancillary.parse(ancillary.split(control))
-        if arrival.dst not in (group, None) or arrival.ifindex not in (index, 0):
-            return None
-        if int.from_bytes(name[:2], sys.byteorder) == HERE.af_inet6:
-            source = socket.inet_ntop(socket.AF_INET6, name[8:24])
-        else:
-            source = socket.inet_ntoa(name[4:8])
-        dscp = arrival.tos >> 2 if arrival.tos is not None else None
-        sport = int.from_bytes(name[2:4], "big")
-        where = arrival.dst or group
-        return "rx", iface, index, source, sport, where, port, arrival.ttl, dscp

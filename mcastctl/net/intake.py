@@ -70,8 +70,9 @@ def _inbox(whole: bool) -> Inbox:
 class Intake:
     """Batches from one socket; `whole` asks for payloads, not only their beginnings.
 
-    Without payloads TTL and traffic class are looked at once a second where much comes; interface
-    and destination too where the kernel lets nothing else in (`sole`).
+    Payloads are received in full until nothing new comes: what appears later is known by its
+    beginning first. Without them TTL and traffic class are looked at once a second where much
+    comes; interface and destination too where the kernel lets nothing else in (`sole`).
     `skipped` counts datagrams that were not meant for the subscription; `undecided` tells that
     there were some of which the beginning does not tell all; `supers` that super-packets, which
     another namespace or a network card hands over uncut, are taken so: all of their datagrams
@@ -85,8 +86,8 @@ class Intake:
         self._sock = sock
         self._sole = sole
         self._version = family(subscription.group)
-        self._take(whole)
-        self._calm = self._detail_ns = self._gathered = 0
+        self._take(True)  # until it is known what comes
+        self._calm = self._detail_ns = self._looked_ns = self._gathered = 0
         self._full = self._busy = False
         self._detailed = True
         self._gathered_ns = time.monotonic_ns()
@@ -117,7 +118,7 @@ class Intake:
 
     def rename(self, name: str) -> None:
         """Call the interface by a new name from now on."""
-        self._batch.rename(name)
+        self._batch.flows.rename(name)
 
     def take_whole(self) -> None:
         """Hand on whole payloads from now on."""
@@ -144,8 +145,8 @@ class Intake:
                     last = heard[-1] if heard else None
                     if not (isinstance(one, Run) and isinstance(last, Run) and last.absorb(one)):
                         heard.append(one)
-                self._note_news()
             most -= batch.skipped - skipped
+            self._heed_news()
             self._gathered += count
             self._full = count == asked
             if self._trial is not None:
@@ -161,12 +162,14 @@ class Intake:
         self._busy = self._gathered - before >= _DETAILED
         return without_last(heard, -most) if most < 0 else heard
 
-    def _note_news(self) -> None:
-        """Draw the conclusions from flows and super-packets not met before."""
+    def _heed_news(self) -> None:
+        """Look at what is new with all details, and take only beginnings once nothing is."""
         batch = self._batch
-        if batch.unknown:
-            batch.unknown = False
-            self._calm = self._detail_ns = 0  # what is new is looked at with all details
+        if batch.flows.news:
+            batch.flows.news = False
+            self._calm = self._detail_ns = 0
+        elif self._roomy and self._calm >= _CALM and not (self.whole or self.supers):
+            self._take(False)
         if batch.cut:
             batch.cut = False
             self._trial = None
@@ -174,13 +177,14 @@ class Intake:
     def _choose_details(self) -> None:
         """Ask for details unless so much comes that they cost more than they tell."""
         now_ns = time.monotonic_ns()
-        much = self._full or self._busy
+        much = self._full or (self._busy and now_ns - self._looked_ns < _PAUSE_NS)
+        self._looked_ns = now_ns
         detailed = self.whole or not much or now_ns >= self._detail_ns
         if detailed:
             self._detail_ns = now_ns + _DETAIL_NS
             self._room = self._room if self._roomy else _DETAILED
         if detailed != self._detailed:
-            self._detailed = detailed
+            self._detailed = self._batch.detailed = detailed
             ancillary.request_details(self._sock, self._version, wanted=detailed, where=self._sole)
 
     def _widen(self, count: int) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mcastctl.model.endpoint import Endpoint
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _BATCH = 4096
 """Datagrams taken from one socket before the others get their turn."""
+_REST_NS = 500_000_000
+"""How long what waits in the buffers is read when the time is up; a flood fills them anew."""
 
 
 class Watched(Protocol):
@@ -158,7 +161,7 @@ class Listening:
         tick_ns = None if tick_s is None else int(tick_s * 1e9)
         alarm = partial(self._alarm, tick_ns)
         turns = batches(self._readers, Receiver.read, loop, limits, alarm=alarm, nap_s=_nap_s)
-        for reader, batch in turns:
+        for reader, batch in chain(turns, self._rest(limits)):
             number = 0
             place = 0 if reader is None else self._following.place_of(reader)
             for heard in batch:
@@ -184,6 +187,19 @@ class Listening:
             yield self._interval(tick_ns)  # the last one is seldom whole
         yield from self._closing_remarks(loop, limits)
         yield from self._following.end()
+
+    def _rest(self, limits: Limits) -> Iterator[tuple[Receiver, list[Heard]]]:
+        """Yield what came before a deadline or a signal and was not read yet."""
+        interrupted = limits.reason == "signal" and self._children  # no more commands then
+        if limits.reason not in ("timeout", "signal") or interrupted:
+            return
+        ended_ns, until_ns = time.time_ns(), time.monotonic_ns() + _REST_NS
+        for reader in list(self._readers.values()):
+            while time.monotonic_ns() < until_ns and (room := limits.room(_BATCH)):
+                batch = reader.read(room)
+                yield reader, batch
+                if not batch or batch[-1].last_ns > ended_ns:
+                    break
 
     def _advised(self, advice: "Advice", loop: Loop, *, heard: bool) -> Iterator[Notice]:
         if heard:  # no question any more

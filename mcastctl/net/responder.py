@@ -197,12 +197,18 @@ class Responding:
                 header = probe.decode(request.payload)
                 payload = answering.answer(request, header, None)
                 self._answers.append(_sent(request, arrival, payload))
-            self.statistics.update(request)
+            self.statistics.update(request, self._place(reader, arrival))
             if why is None:
                 yield request
                 yield from self._answered()
             else:
                 self.ignored[why] = self.ignored.get(why, 0) + 1
+
+    def _place(self, reader: "Receiver | Door", arrival: Arrival) -> int:
+        """Return the number of where a request was heard: no receiver's for unicast ones."""
+        if isinstance(reader, Door):
+            return -1 - arrival.ifindex
+        return self._following.place_of(reader)
 
     def _answer_at_once(self, caught: Caught, way: Way) -> str | None:
         """Answer before anything is made of what came; return why not."""

@@ -164,6 +164,11 @@ class Transmission:
             fields["mean_late_ms"] = round(self._timetable.mean_ns / 1e6, 6)
         return fields
 
+    def close(self) -> None:
+        """Close every socket."""
+        for one in self.senders:
+            one.close()
+
     def metrics(self) -> "list[Family]":
         """Return the counters so far, as metrics."""
         from mcastctl.net import metering
