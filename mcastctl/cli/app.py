@@ -136,6 +136,9 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; above 128 a signal number is meant."""
     try:
         if "_MCASTCTL_COMPLETE" in os.environ:
+            from mcastctl.cli import completion
+
+            completion.register()
             cli.main(args=arguments, prog_name="mcastctl")  # click answers the shell and exits
         # Not click's main(): it takes a broken pipe for the answer 'no'.
         with cli.make_context("mcastctl", list(arguments)) as context:
