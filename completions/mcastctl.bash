@@ -1,28 +1,19 @@
 _mcastctl_completion() {
-    local IFS=$'\n'
-    local response
-
-    response=$(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD _MCASTCTL_COMPLETE=bash_complete $1)
-
-    for completion in $response; do
-        IFS=',' read type value <<< "$completion"
-
-        if [[ $type == 'dir' ]]; then
-            COMPREPLY=()
-            compopt -o dirnames
-        elif [[ $type == 'file' ]]; then
-            COMPREPLY=()
-            compopt -o default
-        elif [[ $type == 'plain' ]]; then
-            COMPREPLY+=($value)
-        fi
-    done
-
-    return 0
+    local line=${COMP_LINE:0:COMP_POINT} program=$1 type value
+    type -P -- "$program" > /dev/null || program=mcastctl
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("$value") ;;
+        esac
+    done < <(
+        exec env COMP_WORDS="mcastctl${line#*"$1"}" _MCASTCTL_BREAKS="$COMP_WORDBREAKS" _MCASTCTL_COMPLETE=bash_complete "$program" 2> /dev/null
+    )
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]]; then
+        compopt -o nospace
+    fi
 }
 
-_mcastctl_completion_setup() {
-    complete -o nosort -F _mcastctl_completion mcastctl
-}
-
-_mcastctl_completion_setup;
+complete -o nosort -F _mcastctl_completion mcastctl

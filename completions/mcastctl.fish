@@ -1,17 +1,21 @@
-function _mcastctl_completion;
-    set -l response (env _MCASTCTL_COMPLETE=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=(commandline -t) mcastctl);
+function _mcastctl_completion
+    set -l head (string match -r -- '^--[^=]+=' (commandline -ct))
+    set -l line (commandline -cp | string collect)
+    for found in (env _MCASTCTL_COMPLETE=fish_complete COMP_WORDS=$line mcastctl 2>/dev/null)
+        set -l parts (string split -m 1 , -- $found)
+        switch $parts[1]
+            case plain
+                echo -- $parts[2]
+            case file
+                for path in (__fish_complete_path $parts[2])
+                    echo -- "$head"$path
+                end
+            case dir
+                for path in (__fish_complete_directories $parts[2])
+                    echo -- "$head"$path
+                end
+        end
+    end
+end
 
-    for completion in $response;
-        set -l metadata (string split "," $completion);
-
-        if test $metadata[1] = "dir";
-            __fish_complete_directories $metadata[2];
-        else if test $metadata[1] = "file";
-            __fish_complete_path $metadata[2];
-        else if test $metadata[1] = "plain";
-            echo $metadata[2];
-        end;
-    end;
-end;
-
-complete --no-files --command mcastctl --arguments "(_mcastctl_completion)";
+complete --no-files --command mcastctl --arguments "(_mcastctl_completion)"

@@ -279,6 +279,19 @@ def test_a_file_is_not_written_over_itself(tmp_path: Path) -> None:
     assert len(read(path)[0]) == len(PACKETS)
 
 
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_a_mistake_costs_no_older_capture(tmp_path: Path, suffix: str) -> None:
+    path, older = written(tmp_path, f.pcap(PACKETS)), tmp_path / f"older.{suffix}"
+    assert sniff("-r", path, "-w", older).returncode == 0
+    held = older.read_bytes()
+    for args in (("missing.pcap",), (sys.executable,), (path, "udp and (")):
+        assert sniff("-r", args[0], "-w", older, *args[1:]).returncode == 2
+        assert older.read_bytes() == held, args
+    assert sniff("-r", path, "-w", older, "udp port 1").returncode == 0
+    assert 0 < older.stat().st_size < len(held)  # nothing passed: a capture of no packets
+    assert read(older) == ([], None)
+
+
 def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     path = tmp_path / "in.pcap"
     path.write_bytes(f.pcap([bytes(1000)] * 1000))

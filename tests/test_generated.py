@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
-from place import PATH
-from world import Place, World, need
+from world import Place, need
 
 from mcastctl.cli import app, generate
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(path for path in generate.pages() if path.startswith("man/"))
-
-
-@pytest.fixture
-def shell(here: Place, tmp_path: Path) -> Place:
-    """A place whose PATH has an mcastctl that runs this one."""
-    program = tmp_path / "bin" / "mcastctl"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m mcastctl "$@"\n')
-    program.chmod(0o755)
-    return here
-
-
-def in_shell(place: Place, name: str, script: str) -> list[str]:
-    """Lines that a script prints to standard output, nothing to standard error."""
-    need(name)
-    quiet = {"zsh": ["zsh", "-f"], "fish": ["fish", "--no-config"], "bash": ["bash", "--norc"]}
-    bin_ = place.config_home / "bin"
-    outcome = place.run([*quiet[name], "-c", script], env={"PATH": f"{bin_}:{PATH}"})
-    assert outcome.stderr == ""
-    return outcome.stdout.splitlines()
 
 
 def test_files_are_up_to_date() -> None:
@@ -202,134 +179,3 @@ def test_apropos_can_read_the_names() -> None:
         text = (ROOT / path).read_text()
         (line,) = re.findall(r"^\.SH NAME\n(.*)\n\.SH", text, re.MULTILINE)
         assert re.fullmatch(r"mcastctl(\\-[a-z]+)? \\- [a-z].*[^.]", line), line
-
-
-# --- completion
-
-
-@pytest.mark.parametrize(
-    ("name", "file"), [("bash", "mcastctl.bash"), ("zsh", "_mcastctl"), ("fish", "mcastctl.fish")]
-)
-def test_a_script_parses(name: str, file: str) -> None:
-    need(name)
-    script = ROOT / "completions" / file
-    outcome = subprocess.run([name, "-n", script], capture_output=True, text=True, check=False)
-    assert (outcome.returncode, outcome.stderr) == (0, "")
-
-
-def complete_bash(place: Place, *words: str) -> list[str]:
-    """What bash offers for the last word."""
-    listed = " ".join(map(shlex.quote, words))
-    script = f"""
-        complete() {{ :; }}
-        . {ROOT}/completions/mcastctl.bash
-        COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}; COMPREPLY=()
-        _mcastctl_completion mcastctl
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    return [line for line in in_shell(place, "bash", script) if line]
-
-
-def test_bash_offers_commands_options_and_interfaces(shell: Place) -> None:
-    assert complete_bash(shell, "mcastctl", "li") == ["listen"]
-    assert complete_bash(shell, "mcastctl", "") == list(app.COMMANDS)
-    assert complete_bash(shell, "mcastctl", "listen", "--expect-n") == ["--expect-none"]
-    assert complete_bash(shell, "mcastctl", "listen", "-i", "l") == ["lo"]
-    assert "lo" in complete_bash(shell, "mcastctl", "ifaces", "")
-    assert complete_bash(shell, "mcastctl", "listen", "--color", "n") == ["never"]
-    assert complete_bash(shell, "mcastctl", "nothing", "x") == []
-
-
-def test_bash_offers_configured_names(shell: Place) -> None:
-    file = shell.config_home / "mcastctl" / "config.toml"
-    file.parent.mkdir()
-    file.write_text("[groups]\nvideo = '239.1.1.1:5004'\nvoice = '239.1.1.2:5004'\n")
-    assert complete_bash(shell, "mcastctl", "send", "v") == ["video", "voice"]
-    assert complete_bash(shell, "mcastctl", "listen", "239.1.1.9:5", "vi") == ["video"]
-
-
-def test_bash_offers_what_a_value_may_be(shell: Place) -> None:
-    """Well-known groups, formats, code points, and 'any' where a capture may take it."""
-    assert complete_bash(shell, "mcastctl", "routes", "224.0.0.25") == [
-        "224.0.0.251",
-        "224.0.0.252",
-        "224.0.0.253",
-    ]
-    assert "ff02::1:3" in complete_bash(shell, "mcastctl", "groups", "ff02")
-    assert complete_bash(shell, "mcastctl", "listen", "-o", "j") == ["json", "jsonl"]
-    assert complete_bash(shell, "mcastctl", "listen", "-o", "d") == ["dots="]
-    assert complete_bash(shell, "mcastctl", "ifaces", "-o", "i") == ["index"]
-    assert complete_bash(shell, "mcastctl", "send", "-Q", "af4") == ["af41", "af42", "af43"]
-    assert complete_bash(shell, "mcastctl", "sniff", "-i", "a") == ["any"]
-
-
-def test_completion_keeps_quiet_about_a_broken_configuration(shell: Place) -> None:
-    file = shell.config_home / "mcastctl" / "config.toml"
-    file.parent.mkdir()
-    file.write_text("[groups\n")
-    assert complete_bash(shell, "mcastctl", "send", "v") == []
-    assert complete_bash(shell, "mcastctl", "send", "224.0.0.251") == ["224.0.0.251"]
-
-
-def test_powershell_parses_its_script() -> None:
-    need("pwsh")
-    script = ROOT / "completions" / "mcastctl.ps1"
-    parse = "$e = $null; $null = [System.Management.Automation.Language.Parser]::ParseFile("
-    told = f"{parse}'{script}', [ref]$null, [ref]$e); $e.Count"
-    outcome = subprocess.run(
-        ["pwsh", "-NoProfile", "-c", told], capture_output=True, text=True, check=True
-    )
-    assert outcome.stdout.strip() == "0"
-
-
-def test_bash_registers_it(shell: Place) -> None:
-    (line,) = in_shell(shell, "bash", f". {ROOT}/completions/mcastctl.bash; complete -p mcastctl")
-    assert "-F _mcastctl_completion mcastctl" in line
-
-
-def test_fish_offers_commands_and_interfaces(shell: Place) -> None:
-    source = f"source {ROOT}/completions/mcastctl.fish;"
-    for typed, expected in (
-        ("mcastctl li", "listen"),
-        ("mcastctl listen -i l", "lo"),
-        ("mcastctl send 224.0.0.2", "224.0.0.251"),
-    ):
-        offered = in_shell(shell, "fish", f"{source} complete -C {shlex.quote(typed)}")
-        assert expected in [line.split("\t")[0] for line in offered], (typed, offered)
-
-
-def test_zsh_offers_commands_and_interfaces(shell: Place) -> None:
-    """The function itself, with what the completion system would have set."""
-    for words, expected in (
-        ("mcastctl li", "listen"),
-        ("mcastctl listen -i l", "lo"),
-        ("mcastctl send 224.0.0.2", "224.0.0.251"),
-    ):
-        script = f"""
-            compdef() {{ :; }}
-            _describe() {{ print -rl -- "${{(@P)3}}"; }}
-            compadd() {{ print -rl -- "${{(@P)5}}"; }}
-            . {ROOT}/completions/_mcastctl
-            words=({words}); CURRENT=$#words
-            _mcastctl_completion
-        """
-        offered = in_shell(shell, "zsh", script)
-        assert expected in [line.partition(":")[0] for line in offered], (words, offered)
-
-
-def test_interfaces_of_a_host_are_offered(world: World) -> None:
-    a = world.host("a")
-    world.link(a, world.host("b"))
-    script = "COMP_WORDS='mcastctl listen -i ' COMP_CWORD=3 _MCASTCTL_COMPLETE=bash_complete"
-    outcome = a.sh(f"{script} {shlex.quote(sys.executable)} -c {shlex.quote(MAIN)}")
-    assert outcome.stdout.splitlines() == ["plain,lo", "plain,a0"]
-
-
-@pytest.mark.parametrize("asked", [{}, {"COMP_WORDS": "mcastctl 'l", "COMP_CWORD": "x"}])
-def test_completion_asked_for_by_no_shell(here: Place, asked: dict[str, str]) -> None:
-    outcome = here.mcastctl(env={"_MCASTCTL_COMPLETE": "bash_complete", **asked}, check=False)
-    assert outcome.returncode == 2
-    assert outcome.stderr.startswith("mcastctl: error: cannot complete: COMP_WORDS and COMP_CWORD")
-
-
-MAIN = "import sys; sys.argv[0] = 'mcastctl'; from mcastctl.cli.app import main; main()"

@@ -58,6 +58,7 @@ class FrameDump:
         """Open the capture. Raises SocketError, InterfaceError and FilterError."""
         self._live = open_live(wanted, present)
         self._into = into
+        into.flush()
 
     def run(self, loop: Waiter, limits: Limits) -> Iterator[Notice]:
         """Write what comes until a limit or a signal."""

@@ -62,6 +62,8 @@ class Reading:
     ) -> None:
         self.explainer = explainer
         self.span: Span | None = None
+        self.begun = False
+        """Whether there is such a file, and a filter that it understands."""
         self._path = path
         self._limits = limits
         self._keep = keep
@@ -75,11 +77,13 @@ class Reading:
             source.source.close()
         if self._keep is not None and not source.records:
             self._keep.compiled(max(source.linktype, ETHERNET))  # so that a mistake is told
+        self.begun = True
 
     def _passing(self, source: CaptureFile) -> Iterator[Block]:
         limits = self._limits
         for block in source.blocks():
             kept = self._keep(block) if self._keep is not None else block
+            self.begun = True
             room = limits.room(len(kept.offsets))
             if room < len(kept.offsets):
                 kept = kept._replace(offsets=kept.offsets[:room], numbers=kept.numbers[:room])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcastctl.capture.files import CaptureFileError
-from mcastctl.capture.outfile import create
+from mcastctl.capture.outfile import create, empty
 from mcastctl.model.frame import ETHERNET, MAX_FRAME
 from mcastctl.model.shell import word
 
@@ -100,6 +100,7 @@ class Savefile:
         self.series = Series(path, rotation)
         self._header = b""
         self._descriptor = 1
+        self._older = False
         self._size = self._packets = 0
         if path != "-":
             self._open()
@@ -135,6 +136,9 @@ class Savefile:
 
     def _put(self, data: bytes | memoryview, records: int) -> None:
         view, done = memoryview(data), 0
+        if self._older:
+            self._older = False
+            empty(self._descriptor)
         try:
             while done < len(view):
                 try:
@@ -161,6 +165,7 @@ class Savefile:
     def _open(self) -> None:
         self.name = self.series.following()
         self._descriptor = create(self.name)
+        self._older = True
         self._size = self._packets = 0
 
     def _next(self) -> None:

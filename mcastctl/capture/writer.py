@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcastctl.capture.files import CaptureFileError
-from mcastctl.capture.outfile import create
+from mcastctl.capture.outfile import create, empty
 from mcastctl.model.frame import MAX_FRAME, Frame
 
 _FLUSH_BYTES = 1 << 18
@@ -41,7 +41,7 @@ class Writer:
         self._parts: list[bytes] = []
         self._size = 0
         self._kept = 0
-        self._own = path != "-"
+        self._own = self._older = path != "-"
         with suppress(OSError):
             if self._own and Path(path).samefile(source):
                 raise CaptureFileError(
@@ -113,6 +113,9 @@ class Writer:
         frames, self._frames = self._frames, []
         data = memoryview(b"".join(parts))
         done = 0
+        if self._older:
+            self._older = False
+            empty(self._descriptor)
         try:
             while done < len(data):
                 done += os.write(self._descriptor, data[done:])
@@ -128,6 +131,11 @@ class Writer:
                 os.ftruncate(self._descriptor, self._kept + whole)
             raise self._refused(error) from error
         self._kept += done
+
+    def discard(self) -> None:
+        """Close with nothing written: what the file held stays."""
+        if self._own:
+            os.close(self._descriptor)
 
     def close(self) -> None:
         """Write the rest and close; a file without frames still is a capture file."""

@@ -65,9 +65,9 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the one that was meant."""
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
-            from difflib import get_close_matches
+            from mcastctl.cli import misuse
 
-            close = get_close_matches(args[0], COMMANDS, n=1)
+            close = misuse.close(args[0], COMMANDS)
             hint = f"did you mean '{close[0]}'?" if close else "see 'mcastctl --help'"
             raise UsageProblem(f"no such command '{args[0]}'", hint=hint)
         return super().resolve_command(ctx, args)
@@ -148,7 +148,9 @@ def run(arguments: list[str]) -> int:
         stream.notice(error.format_message())
         return COULD_NOT_ASK
     except click.ClickException as error:
-        _fail(*_explain(error))
+        from mcastctl.cli import misuse
+
+        _fail(*misuse.explain(error))
     except SocketError as error:
         from mcastctl.cli.run import explained
 
@@ -168,6 +170,9 @@ def run(arguments: list[str]) -> int:
 
 def _complete(arguments: list[str]) -> None:
     """Let click answer a shell that asks for completions; it exits then."""
+    from mcastctl.cli import completion
+
+    completion.register()
     try:
         cli.main(args=arguments, prog_name="mcastctl")
     except (KeyError, ValueError) as error:
@@ -175,19 +180,6 @@ def _complete(arguments: list[str]) -> None:
             f"cannot complete: COMP_WORDS and COMP_CWORD are no words and a number ({error})",
             hint="unset _MCASTCTL_COMPLETE; only a shell's completion sets it",
         ) from error
-
-
-def _explain(error: click.ClickException) -> tuple[str, str]:
-    """Return message and hint of an error click found in the command line."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context else "mcastctl"
-    message = error.format_message().rstrip(".")
-    message = message[:1].lower() + message[1:]
-    for mark in (" Did you mean ", " (Possible options: ", " (Did you mean "):
-        head, found, suggestion = message.partition(mark)
-        if found:
-            return head.rstrip(". "), f"did you mean {suggestion.rstrip('?).')}?"
-    return message, f"see '{path} --help'"
 
 
 def _fail(message: str, hint: str) -> None:

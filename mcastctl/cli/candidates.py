@@ -67,7 +67,7 @@ def _namespaces(incomplete: str) -> Offered:
 
     if NAMED.is_dir():
         for path in sorted(NAMED.iterdir()):
-            yield CompletionItem(path.name, help="network namespace")
+            yield CompletionItem(path.name)
 
 
 def _dscps(incomplete: str) -> Offered:

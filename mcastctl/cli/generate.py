@@ -12,7 +12,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from mcastctl import __version__
-from mcastctl.cli import app, options
+from mcastctl.cli import app, completion, options
 
 ROOT = Path(__file__).parent.parent.parent
 _COMPLETIONS = {
@@ -122,6 +122,7 @@ def with_reference(readme: str) -> str:
 
 
 def _completion(shell: str) -> str:
+    completion.register()
     kind = get_completion_class(shell)
     if kind is None:
         raise SystemExit(f"click knows no completion for {shell}")

@@ -52,7 +52,11 @@ class Command(click.Command):
                 self._settings[key].name or "": _as_given(self._settings[key], value)
                 for key, value in section.items()
             }
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click leaves it out where a value is missing
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with garbage collected from here on."""
@@ -384,7 +388,7 @@ def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()
     if as_json and name not in ("json", "jsonl"):
         raise ValueRangeError(f"-j and -o {name} contradict each other", hint="keep one of them")
     if name not in _FORMATS and not name.startswith(extra or "\0"):
-        known = ", ".join(_FORMATS + extra)
+        known = ", ".join(_FORMATS + extra).replace("dots=", "dots=BYTES")
         raise ValueRangeError(f"'{name}' is not an output format", hint=f"use {known}")
     return name
 
@@ -394,5 +398,8 @@ def snapshot_format(output: str | None, as_json: bool, extra: tuple[str, ...] = 
     known = ("text", "json", "jsonl", *extra)
     name = output or ("json" if as_json else "text")
     if name not in known or (as_json and name not in ("json", "jsonl")):
-        raise ValueRangeError(f"'{name}' does not fit here", hint=f"use {', '.join(known)}")
+        command = click.get_current_context().info_name
+        raise ValueRangeError(
+            f"'{name}' is not an output format of {command}", hint=f"use {', '.join(known)}"
+        )
     return name

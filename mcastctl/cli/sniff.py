@@ -87,7 +87,7 @@ def _outcome(taken: "Reading", limits: Limits, writer: "Writer | None") -> run.O
     fields = {**taken.summary(), "kernel_drops": 0}
     if writer is not None:
         try:
-            writer.close()
+            (writer.close if taken.begun else writer.discard)()
         except McastError as error:
             failed, status = error, COULD_NOT_ASK
         fields["written"] = writer.written

@@ -73,7 +73,7 @@ def parse_percent(text: str) -> float:
 def parse_whole(text: str, what: str, low: int, high: int) -> int:
     """Parse a whole number of ASCII digits from `low` to `high`."""
     if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or not low <= int(text) <= high:
-        top = f" to {high}" if high < 2**63 or text.isdigit() else ""
+        top = f" to {high}" if high < 2**63 or (len(text) > 18 and text.isdigit()) else ""
         raise ValueRangeError(
             f"'{text}' is not a {what}", hint=f"use a whole number from {low}{top}"
         )
