@@ -318,6 +318,10 @@ def test_a_file_that_is_taken_away_is_made_anew(tmp_path: Path, name: str) -> No
     one.write(reading(6))
     one.close()
     assert "sent_datagrams_total" in path.read_text()
+    if name == "tx.jsonl":  # what could not be written is in the next row, and in its time
+        row = jsonl(path.read_text())[-1]
+        assert (row["sent_datagrams_delta"], row["interval_secs"]) == (3, 3.0)
+        assert row["sent_datagrams_per_sec"] == 1.0
     assert listed(path) == ["old", name, "victim"]
 
 

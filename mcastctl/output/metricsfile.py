@@ -119,6 +119,7 @@ class Rows:
         self._encode = encoder.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
         self._before: dict[str, float] = {}
         self._header = header
+        self._unwritten_s = 0.0
         self._descriptor = -1
         self._open()
 
@@ -166,15 +167,16 @@ class Rows:
             os.ftruncate(self._descriptor, start + tail.rfind(b"\n") + 1)
 
     def write(self, reading: Reading) -> None:
-        """Append a row; its deltas count from the last row that was written."""
+        """Append a row; its deltas and rates count from the last row that was written."""
+        self._unwritten_s += reading.interval_s
         if not _leads_to(self._path, self._descriptor):
             self.close()
             self._open()
         before = dict(self._before)
-        fields = exposition.row(reading, before)
+        fields = exposition.row(reading._replace(interval_s=self._unwritten_s), before)
         with _Naming(self._path):
             self._append(fields)
-        self._before = before
+        self._before, self._unwritten_s = before, 0.0
 
     def _append(self, fields: dict[str, object]) -> None:
         """Append a line, all of it or nothing."""
