@@ -491,13 +491,20 @@ def test_an_inventory_is_read_by_ansible(tmp_path: Path, monkeypatch: pytest.Mon
                         "alpha": {},
                         "beta": {"ansible_host": "192.0.2.7", "ansible_user": "ops"},
                     },
-                    "children": {"more": {"hosts": {"gamma": {"ansible_port": 2222}}}},
+                    "children": {
+                        "more": {"hosts": {"gamma": {"ansible_port": 2222}, "n[01:02]": {}}},
+                        "old": {"hosts": {"alpha": {}, "six": {"ansible_ssh_host": "2001:db8::7"}}},
+                        "both": {
+                            "hosts": {"v6": {"ansible_host": "2001:db8::8", "ansible_port": 22}}
+                        },
+                    },
                 }
             }
         )
     )
     assert sorted(lists.from_inventory(str(inventory))) == [
-        *("alpha", "local", "ssh://gamma:2222", "ssh://ops@192.0.2.7")
+        *("2001:db8::7", "alpha", "local", "n01", "n02"),
+        *("ssh://[2001:db8::8]:22", "ssh://gamma:2222", "ssh://ops@192.0.2.7"),
     ]
     (tmp_path / "broken.yml").write_text("{[")
     with pytest.raises(McastError):
