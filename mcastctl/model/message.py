@@ -31,7 +31,7 @@ MOST_BYTES = 64 << 20
 MOST_OPEN, MOST_DONE = 64, 1024
 """Messages kept unfinished, and finished ones remembered."""
 _OWN_COST = 512
-_IDLE = 1024
+_IDLE = 4096
 """Parts of any message after which one that got none of them is given up for another."""
 
 Source = tuple[str, str, int]
@@ -112,13 +112,14 @@ class Lost(NamedTuple):
 
 
 class _Open:
-    """A message of which parts are there."""
+    """A message of which parts are there: `seen` came in all, also before there was room."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, seen: int) -> None:
         self.head = part._replace(number=0, data=b"")
         self.data = bytearray(part.length)
         self.there = bytearray(part.parts)
         self.came = self.duplicates = self.fed = 0
+        self.seen = seen
 
     def missing(self, most: int = 8) -> list[tuple[int, int]]:
         """Return the first ranges of parts that did not come."""
@@ -141,8 +142,8 @@ class Stitcher:
     """Parts to messages, of any number of senders, bounded in bytes and in messages.
 
     Where room is needed, what has fewest parts gives up first; but one that is being fed gives up
-    its bytes only for another of which more parts came, or two large ones would put out each
-    other with every part. Counters: `whole` and `lost` messages, `duplicates` and `stale` parts (of
+    its bytes only for another of which twice as many came, or two large ones would put out each
+    other all the time. Counters: `whole` and `lost` messages, `duplicates` and `stale` parts (of
     a message older than one that came), `refused` parts of messages larger than may be kept or for
     which there was no room, `evicted` messages.
     """
@@ -172,12 +173,14 @@ class Stitcher:
             if _cost(part) > self._most_bytes:
                 self.refused += 1
                 return
-            if not (yield from self._make_room(key, part)):
-                self.refused += 1
+            seen = self._seen_waiting(key, part)
+            if not (yield from self._make_room(part, seen)):
+                self._wait(key, part, seen)
                 return
-            found = self._open[key] = _Open(part)
+            found = self._open[key] = _Open(part, seen)
             self._bytes += _cost(part)
         found.fed = self._taken
+        found.seen += 1
         self._open.move_to_end(key)
         if found.there[part.number]:
             found.duplicates += 1
@@ -212,21 +215,17 @@ class Stitcher:
         head = found.head
         return Whole(bytes(found.data), head.name, head.sent_ns, head.parts, found.duplicates)
 
-    def _make_room(self, key: tuple[Source, int], part: Part) -> Generator[Lost, None, bool]:
+    def _make_room(self, part: Part, seen: int) -> Generator[Lost, None, bool]:
         """Give up what has to go for a new message; return whether there is room for it now."""
         fewest = sorted(self._open, key=lambda one: self._open[one].came)
         missing = self._bytes + _cost(part) - self._most_bytes
-        came = self._came_waiting(key, part)
         going = []
         for other in fewest if part.parts > 1 else ():  # a single part is whole at once
             one = self._open[other]
-            if missing > 0 and (one.came < came or self._taken - one.fed > _IDLE):
+            if missing > 0 and (2 * one.seen <= seen or self._taken - one.fed > _IDLE):
                 going.append(other)
                 missing -= _cost(one.head)
         if missing > 0 and part.parts > 1:
-            self._waiting[key] = part._replace(number=0, data=b""), came
-            if len(self._waiting) > self._most_open:
-                self._waiting.popitem(last=False)
             return False
         if not going and len(self._open) >= self._most_open:
             going = fewest[:1]
@@ -235,10 +234,16 @@ class Stitcher:
             yield self._give_up(other, "room")
         return True
 
-    def _came_waiting(self, key: tuple[Source, int], part: Part) -> int:
-        """Return how many parts came of a message that has no room, with this one."""
-        head, came = self._waiting.pop(key, (part, 0))
-        return came + 1 if head.sent_ns == part.sent_ns else 1
+    def _seen_waiting(self, key: tuple[Source, int], part: Part) -> int:
+        """Return how many parts came of a message while there was no room for it."""
+        head, seen = self._waiting.pop(key, (part, 0))
+        return seen if head.sent_ns == part.sent_ns else 0
+
+    def _wait(self, key: tuple[Source, int], part: Part, seen: int) -> None:
+        self.refused += 1
+        self._waiting[key] = part._replace(number=0, data=b""), seen + 1
+        if len(self._waiting) > self._most_open:
+            self._waiting.popitem(last=False)
 
     def _remove(self, key: tuple[Source, int]) -> _Open:
         gone = self._open.pop(key)
