@@ -82,16 +82,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name from its room (PEP 562)."""
-    for room, names in _ROOMS.items():
-        if name in names.split():
-            from importlib import import_module
+if not TYPE_CHECKING:  # they would take any name for one of ours
 
-            value = getattr(import_module(f"{__name__}.{room}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    def __getattr__(name: str) -> object:
+        """Load a public name from its room (PEP 562)."""
+        for room, names in _ROOMS.items():
+            if name in names.split():
+                from importlib import import_module
+
+                value = getattr(import_module(f"{__name__}.{room}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -396,6 +396,77 @@ def test_existing_sockets_receive_and_stay_joined_when_given_back(pair: Pair, gr
     assert (same, first, second) == (True, "first", "second")
 
 
+def misuse_program() -> object:
+    """What each thing said that cannot be done, and that what was given away is left alone."""
+    import socket
+
+    from mcastctl import (
+        Publication,
+        PublicationConfig,
+        Publisher,
+        Reception,
+        SocketError,
+        Subscriber,
+    )
+
+    said = []
+
+    def refused(ask: object, *args: object) -> None:
+        try:
+            ask(*args)  # type: ignore[operator]
+        except SocketError as error:
+            said.append([error.message, bool(error.hint)])
+
+    config = PublicationConfig("239.1.1.1", 5004, interface="lo")
+    mine = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(4)]
+    for of_them, one in ((Publisher(), config), (Subscriber(), "239.1.1.1%lo:5004")):
+        sock = mine.pop()
+        member = of_them.add(one, sock)
+        refused(of_them.add, one, sock)
+        back = of_them.detach(member)
+        member.close()
+        refused(member.detach)
+        assert back is sock and back.fileno() >= 0
+        of_them.add(one).close()  # by itself: the next one may have its descriptor
+        of_them.add(one)
+        assert len(of_them) == 1
+        of_them.close()
+        refused(of_them.add, one)
+        back.close()
+    refused(of_them.receive)
+    refused(of_them.fileno)
+    mine[0].bind(("239.1.1.1", 5004))
+    refused(Publication, config, mine[0])
+    mine[0].close()
+    with Subscriber() as subscriber, Publisher() as publisher:
+        gone, stays = (
+            subscriber.add("239.1.1.1%lo:5004", mine[1]),
+            subscriber.add("239.1.1.1%lo:5004"),
+        )
+        gone.join()
+        stays.join()
+        gone.detach()
+        publisher.add(config).send(b"x")
+        while (heard := subscriber.receive()) is None:
+            pass
+        assert isinstance(stays, Reception) and heard.reception is stays
+        assert subscriber.receive() is None
+        assert (len(subscriber), subscriber.counters().closed) == (1, 1)
+        assert mine[1].recv(9) == b"x"
+    return said
+
+
+def test_what_was_closed_or_given_away_is_an_error_and_left_alone(world: World) -> None:
+    said = run(world.host("a"), misuse_program)
+    words = ["already serves", "is closed", "publisher is closed"]
+    words += ["already serves", "is closed", "subscriber is closed"]
+    words += ["subscriber is closed", "subscriber is closed", "no datagram can come from"]
+    assert len(said) == len(words)
+    for word, (message, hint) in zip(words, said, strict=True):
+        assert word in message
+        assert hint
+
+
 # --- receiving
 
 
@@ -633,7 +704,9 @@ def asyncio_program(interface: str) -> object:
             except TimeoutError:
                 late += 1
             unwatched = not asyncio.get_running_loop().remove_reader(subscriber.fileno())
-            waiting = [asyncio.create_task(receiver.receive()) for _ in range(4)]
+            both = (receiver, AsyncReceiver(subscriber)) * 2
+            waiting = [asyncio.create_task(one.receive()) for one in both]
+            await asyncio.sleep(0)  # they wait already
             for number in range(2):
                 for sender in senders:
                     await sender.send(b"%d" % number)
@@ -760,6 +833,9 @@ def test_deltas_are_between_two_moments() -> None:
         (ReceptionConfig("239.1.1.1", 5004, ("239.1.1.1",)), "cannot be a source"),
         (ReceptionConfig("ff15::1", 5004, ("10.0.0.1",)), "mixes IPv4 and IPv6"),
         (ReceptionConfig("ff15::1", 5004, buffer_size=0), "buffer_size 0"),
+        (PublicationConfig("ff02::1%a0", 5004, interface="b0"), "names interface a0"),
+        (ReceptionConfig("ff02::1%a0", 5004, ("fe80::1%b0",)), "names interface b0"),
+        (ReceptionConfig("ff02::1%", 5004), "not an IP address"),
     ],
 )
 def test_configurations_that_cannot_be_meant_are_refused_with_a_hint(
@@ -777,6 +853,9 @@ def test_configurations_from_endpoints() -> None:
     assert several == ReceptionConfig("ff15::1", 5004, ("fd00::1", "fd00::2"), True, "eth0")
     plain = ReceptionConfig("FF15::0:1", 5004, ("FD00::1",)).checked()
     assert (plain.group, plain.sources) == ("ff15::1", ("fd00::1",))
+    zoned = ReceptionConfig("ff02::1%eth0", 5004, ("fe80::1%eth0",)).checked()
+    assert zoned == ReceptionConfig("ff02::1", 5004, ("fe80::1",), interface="eth0")
+    assert PublicationConfig("ff02::1%2", 5004, interface=2).checked().interface == "2"
     for text in ("239.1.1.1", "239.1.1.1:5004+2", "!10.0.0.1@239.1.1.1:5004"):
         with pytest.raises(AddressError):
             PublicationConfig.parse(text)
@@ -815,13 +894,14 @@ def test_programs_of_the_readme_run(world: World) -> None:
 
 def test_programs_of_the_readme_are_typed(tmp_path: Path) -> None:
     """Strict type checking accepts them, and sees a mistake: the package brings its types."""
-    wrong = f"{PROGRAMS[0]}\n    news.send('text')\n"
+    wrong = f"{PROGRAMS[0]}\n    news.send('text')\nimport mcastctl\nmcastctl.Publihser()\n"
     paths = [tmp_path / f"program{number}.py" for number in range(len(PROGRAMS) + 1)]
     for path, source in zip(paths, [*PROGRAMS, wrong], strict=True):
         path.write_text(source)
     mypy = [sys.executable, "-m", "mypy", "--strict", *paths]
     told = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
-    (fault, summary) = told.stdout.splitlines()
+    (fault, typo, summary) = told.stdout.splitlines()
     assert "program3.py" in fault
     assert 'incompatible type "str"; expected "bytes"' in fault
-    assert "Found 1 error in 1 file" in summary
+    assert 'Module has no attribute "Publihser"' in typo
+    assert "Found 2 errors in 1 file" in summary

@@ -7,9 +7,12 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,8 @@ from world import Host, Outcome, Place, World, need
 from mcastctl.model import matrix, testimony
 from mcastctl.model.errors import McastError
 from mcastctl.model.matrix import ASKED, HEARD, LOSSY, LOST, SILENT, UNKNOWN, Asked, Heard, Pair
+from mcastctl.net import fleet, reach
 from mcastctl.net import hosts as lists
-from mcastctl.net import reach
 from mcastctl.output import matrix as page
 
 GROUP = "239.255.76.67"
@@ -173,7 +176,7 @@ def test_what_is_no_host_is_refused(text: str) -> None:
 
 def test_what_goes_to_a_host_is_quoted() -> None:
     line = reach.line(["mcastctl", "ping", "$(reboot)", "a'b"])
-    assert line == """mcastctl ping '$(reboot)' 'a'"'"'b'"""
+    assert """; mcastctl ping '$(reboot)' 'a'"'"'b' 3<&- """ in line
     assert reach.argv(reach.parse("h"), ["ssh"], line) == ["ssh", "--", "h", line]
 
 
@@ -398,6 +401,61 @@ def test_a_host_that_talks_nonsense_is_lost_alone(world: World, tmp_path: Path, 
     assert pairs[first, "odd"]["state"] != HEARD
 
 
+def test_a_host_that_says_too_much_is_read_in_no_time() -> None:
+    """A line that only looks like JSON costs json a walk through everything before it."""
+    noise, ours = "x\n" * (1 << 20), '{"type":"summary"}'
+    assert list(fleet._objects(noise + ours)) == [{"type": "summary"}]
+    assert list(fleet._objects("{\n" * (1 << 21))) == []
+    assert list(fleet._objects("{ motd\n[ 1\n" + ours + ours)) == [{"type": "summary"}] * 2
+
+
+def asking(host: Host) -> list[int]:
+    """The pids of what asks on a host."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if (entry / "ns/net").readlink() == Path(f"/proc/{host.pid}/ns/net").readlink():
+                found += [int(entry.name)] * (b"\0ping\0" in (entry / "cmdline").read_bytes())
+    return found
+
+
+def test_hosts_fall_silent_when_whoever_asked_is_killed(world: World) -> None:
+    """As when the connection breaks: nothing may go on there, and nobody is there to end it."""
+    a, b = world.host("a"), world.host("b")
+    world.link(a, b)
+    words = [sys.executable, "-m", "mcastctl", "matrix", *names([a, b]), "-c", "500"]
+    running = world.anchor.popen(words)
+    running.wait_stderr("each asks 500 times", timeout=60)
+    until(lambda: bool(asking(a) and asking(b)))
+    running.signal(signal.SIGKILL)
+    until(lambda: not asking(a) and not asking(b))
+    until(lambda: not any("7645" in one.sh("ss -Huln").stdout for one in (a, b)))
+
+
+def until(seen: Callable[[], bool], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_one_source_of_a_channel_asks_and_the_others_hear(world: World) -> None:
+    """SRC@GROUP: listeners let that source in only, so nobody else has anything to ask."""
+    hosts = [world.host(name) for name in "abc"]
+    world.bridge("sw", *hosts)
+    channel = f"{hosts[0].addr4()}@232.1.2.3:{PORT}"
+    words = [*names(hosts), "-c", "1", "--wait", "300ms", "--group"]
+    outcome, records = run_matrix(world.anchor, *words, channel)
+    assert outcome.returncode == 0, outcome.stderr + outcome.stdout
+    assert {one["state"] for one in records if one["type"] == "host"} == {ASKED}
+    a, b, c = (f"netns:{one.pid}" for one in hosts)
+    told = [one for one in records if one["type"] == "pair"]
+    assert [(one["sender"], one["receiver"]) for one in told] == [(a, b), (a, c)]
+    outcome, records = run_matrix(world.anchor, *words, f"192.0.2.1@232.1.2.3:{PORT}")
+    assert outcome.returncode == 2
+    assert "no host has the address 192.0.2.1" in outcome.stderr
+
+
 @pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_over_openssh(world: World, here: Place, private: Path) -> None:
     """The real client and the real server, joined by a pipe; the hosts' network is a namespace."""
@@ -434,13 +492,20 @@ def test_an_inventory_is_read_by_ansible(tmp_path: Path, monkeypatch: pytest.Mon
                         "alpha": {},
                         "beta": {"ansible_host": "192.0.2.7", "ansible_user": "ops"},
                     },
-                    "children": {"more": {"hosts": {"gamma": {"ansible_port": 2222}}}},
+                    "children": {
+                        "more": {"hosts": {"gamma": {"ansible_port": 2222}, "n[01:02]": {}}},
+                        "old": {"hosts": {"alpha": {}, "six": {"ansible_ssh_host": "2001:db8::7"}}},
+                        "both": {
+                            "hosts": {"v6": {"ansible_host": "2001:db8::8", "ansible_port": 22}}
+                        },
+                    },
                 }
             }
         )
     )
     assert sorted(lists.from_inventory(str(inventory))) == [
-        *("alpha", "local", "ssh://gamma:2222", "ssh://ops@192.0.2.7")
+        *("2001:db8::7", "alpha", "local", "n01", "n02"),
+        *("ssh://[2001:db8::8]:22", "ssh://gamma:2222", "ssh://ops@192.0.2.7"),
     ]
     (tmp_path / "broken.yml").write_text("{[")
     with pytest.raises(McastError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -113,6 +114,17 @@ def test_what_is_no_message_is_refused(here: Place, args: list[str], said: str) 
     assert second.startswith("hint: ")
 
 
+def test_more_parts_than_a_listener_keeps_are_refused(here: Place, tmp_path: Path) -> None:
+    """Before there are so many that this host has no memory left."""
+    path = tmp_path / "content"
+    path.touch()
+    os.truncate(path, 34 << 20)
+    outcome = here.mcastctl("send", GROUP, "-i", "lo", "--message", "-s", "45", "--file", path)
+    assert outcome.returncode == 2
+    assert "are more parts than a listener keeps" in outcome.stderr
+    assert message.fits(60 << 20, 1400)
+
+
 # --- pure rules
 
 
@@ -184,10 +196,48 @@ def test_forged_messages_fill_no_memory() -> None:
     for number in range(1000):
         forged = parts_of(bytes(3000), name=number + 100)[0]
         list(stitcher.take((f"10.1.{number >> 8}.{number & 255}", *SOURCE[1:]), forged))
-    assert stitcher.evicted >= 990
+    assert stitcher.evicted + stitcher.refused >= 990
     huge = kept[0]._replace(length=1 << 40, parts=1 << 31, size=512, name=5)
     assert list(stitcher.take(SOURCE, huge)) == []
-    assert stitcher.refused == 1
     [done] = stitcher.take(SOURCE, kept[-1])
     assert isinstance(done, Whole)
-    assert len(list(stitcher.end())) <= 8
+    assert len(list(stitcher.end())) <= 8 + 8
+
+
+def test_large_messages_do_not_put_out_each_other() -> None:
+    """One forged part costs a long message nothing; of two at once the first one comes whole."""
+    stitcher = Stitcher(most_bytes=20_000)
+    long, other = parts_of(b"l" * 12_000, name=1), parts_of(b"o" * 12_000, name=2)
+    forged = parts_of(bytes(15_000), name=3)[0]
+    found = [event for part in long[:20] for event in stitcher.take(SOURCE, part)]
+    for begin in range(0, len(long), 30):  # in bursts
+        found += stitcher.take(("10.0.0.9", *SOURCE[1:]), forged)
+        for part in (*other[begin : begin + 30], *long[begin + 20 : begin + 50]):
+            found += stitcher.take(SOURCE, part)
+    assert [one.data for one in found if isinstance(one, Whole)] == [b"l" * 12_000]
+    assert (stitcher.evicted, stitcher.lost) == (0, 0)
+    assert stitcher.refused >= len(other)
+    found = [event for part in other for event in stitcher.take(SOURCE, part)]
+    assert [one.data for one in found if isinstance(one, Whole)] == [b"o" * 12_000]  # sent again
+    [lost] = stitcher.end()
+    assert (lost.name, lost.why, lost.absent) == (3, "room", lost.parts)
+
+
+@pytest.mark.parametrize("first", [1, 100])
+def test_a_message_that_is_not_fed_makes_room(first: int) -> None:
+    """For what has more parts than it, or after a while for anybody."""
+    stitcher = Stitcher(most_bytes=20_000)
+    dead, alive = parts_of(bytes(12_000), name=1), parts_of(b"a" * 15_000, name=2)
+    for part in dead[:first]:
+        list(stitcher.take(SOURCE, part))
+    events = [event for part in alive * 4 for event in stitcher.take(SOURCE, part)]
+    assert [type(one) for one in events] == [Lost, Whole]
+    assert events[0] == Lost(SOURCE, 1, 1, "room", 1200, 1200 - first, [(first, 1199)])
+
+
+def test_one_part_needs_no_room() -> None:
+    stitcher = Stitcher(most_bytes=3000)
+    list(stitcher.take(SOURCE, parts_of(bytes(2000))[0]))
+    [part] = parts_of(bytes(1000), size=1100, name=9)
+    assert isinstance(next(stitcher.take(SOURCE, part)), Whole)
+    assert [one.name for one in stitcher.end()] == [7]

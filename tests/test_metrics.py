@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -241,6 +243,99 @@ def test_a_full_disk_ends_nothing(pair: Pair, tmp_path: Path) -> None:
     header, *rows = jsonl(path.read_text())
     assert list(header) == HEADER
     assert len(rows) == 1
+
+
+def reading(number: int) -> metrics.Reading:
+    return metrics.Reading(number, 1.0, [metrics.total("sent_datagrams", "Sent.", number)])
+
+
+def listed(path: Path) -> list[str]:
+    return sorted(one.name for one in path.parent.iterdir())
+
+
+HEAD: dict[str, object] = {
+    **{"schema": exposition.SCHEMA, "artifact_type": "mcastctl-send", "node_id": "n"}
+}
+
+
+def opened(path: Path) -> metricsfile.MetricsFile:
+    if path.suffix == ".prom":
+        return metricsfile.Page(str(path), ())
+    return metricsfile.Rows(str(path), HEAD)
+
+
+@pytest.mark.parametrize("name", ["tx.prom", "tx.jsonl"])
+def test_a_file_has_one_writer(tmp_path: Path, name: str) -> None:
+    """As long as that lives, and with nothing in the directory but the file."""
+    path = tmp_path / name
+    refused = pytest.raises(metricsfile.MetricsError, match="another run writes metrics to")
+    first = opened(path)
+    first.write(reading(1))
+    for number in (2, 3):
+        with refused:
+            opened(path)
+        first.write(reading(number))
+        assert listed(path) == [name]
+    first.close()
+    second = opened(path)
+    second.write(reading(4))
+    with refused:
+        first.write(reading(5))  # closed, as if it had begun at the same moment
+    assert re.search(r'sent_datagrams_total(":| )4\b', path.read_text())
+    second.close()
+
+
+@pytest.mark.parametrize("name", ["tx.prom", "tx.jsonl"])
+def test_a_file_that_is_taken_away_is_made_anew(tmp_path: Path, name: str) -> None:
+    """By who cleans up or rotates; what somebody else put there is not written to."""
+    path = tmp_path / name
+    one = opened(path)
+    one.write(reading(1))
+    path.rename(tmp_path / "old")
+    before = (tmp_path / "old").read_text()
+    one.write(reading(2))
+    assert (tmp_path / "old").read_text() == before
+    path.unlink()
+    one.write(reading(3))
+    if name == "tx.jsonl":
+        header, row = jsonl(path.read_text())
+        assert (header["schema"], row["sent_datagrams_delta"]) == (exposition.SCHEMA, 1)
+    path.unlink()
+    with opened_by_another(path) as other:
+        other.write(reading(7))
+        theirs = path.read_text()
+        with pytest.raises(metricsfile.MetricsError, match="another run"):
+            one.write(reading(4))
+        assert path.read_text() == theirs
+    path.unlink()
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    path.symlink_to(victim)
+    with pytest.raises(metricsfile.MetricsError):
+        one.write(reading(5))
+    assert victim.read_text() == "precious\n"
+    path.unlink()
+    one.write(reading(6))
+    one.close()
+    assert "sent_datagrams_total" in path.read_text()
+    if name == "tx.jsonl":  # what could not be written is in the next row, and in its time
+        row = jsonl(path.read_text())[-1]
+        assert (row["sent_datagrams_delta"], row["interval_secs"]) == (3, 3.0)
+        assert row["sent_datagrams_per_sec"] == 1.0
+    assert listed(path) == ["old", name, "victim"]
+
+
+@contextmanager
+def opened_by_another(path: Path) -> Iterator[metricsfile.MetricsFile]:
+    one = opened(path)
+    yield one
+    one.close()
+
+
+def test_a_run_that_is_refused_leaves_no_page_behind(here: Place, tmp_path: Path) -> None:
+    path = tmp_path / "x.prom"
+    assert here.mcastctl("send", GROUP, "x", "-i", "nosuch", "--metrics", path).returncode == 2
+    assert not path.exists()
 
 
 # --- pure rules

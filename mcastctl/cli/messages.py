@@ -65,7 +65,13 @@ def parts(given: Mapping[str, Any], targets: int) -> "payloads.Parts":
             f"-s {size} is too small for a part of a message",
             hint=f"it takes {message.MIN_SIZE} or more",
         )
-    found = message.split(_content(given, message.MOST_BYTES), size, _name(given), time.time_ns())
+    content = _content(given, message.MOST_BYTES)
+    if not message.fits(len(content), size):
+        raise PayloadError(
+            f"{len(content)} bytes in datagrams of -s {size} are more parts than a listener keeps",
+            hint="let the datagrams be larger: -s 1400",
+        )
+    found = message.split(content, size, _name(given), time.time_ns())
     return Parts(found, targets, given["count"])
 
 
@@ -172,7 +178,7 @@ def _record(whole: "Whole", last: Datagram) -> Message:
 
 _WHY = {
     "newer": "a newer one came",
-    "room": "others needed its room",
+    "room": "others needed the room",
     "end": "no more came",
     "damaged": "its checksum is wrong",
 }

@@ -18,7 +18,7 @@ Nothing is acknowledged or sent again; who wants that sends the message several 
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -31,6 +31,8 @@ MOST_BYTES = 64 << 20
 MOST_OPEN, MOST_DONE = 64, 1024
 """Messages kept unfinished, and finished ones remembered."""
 _OWN_COST = 512
+_IDLE = 4096
+"""Parts of any message after which one that got none of them is given up for another."""
 
 Source = tuple[str, str, int]
 """Sender's address, group, port."""
@@ -47,6 +49,12 @@ class Part(NamedTuple):
     length: int
     crc: int
     data: bytes
+
+
+def fits(length: int, size: int) -> bool:
+    """Tell whether a message of so many bytes, in datagrams of `size`, is one that may be kept."""
+    parts = -(-length // (size - HEADER.size))
+    return length + parts + _OWN_COST <= MOST_BYTES
 
 
 def split(message: bytes, size: int, name: int, sent_ns: int) -> list[bytes]:
@@ -104,13 +112,14 @@ class Lost(NamedTuple):
 
 
 class _Open:
-    """A message of which parts are there."""
+    """A message of which parts are there: `seen` came in all, also before there was room."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, seen: int) -> None:
         self.head = part._replace(number=0, data=b"")
         self.data = bytearray(part.length)
         self.there = bytearray(part.parts)
-        self.came = self.duplicates = 0
+        self.came = self.duplicates = self.fed = 0
+        self.seen = seen
 
     def missing(self, most: int = 8) -> list[tuple[int, int]]:
         """Return the first ranges of parts that did not come."""
@@ -132,20 +141,24 @@ def _cost(part: Part) -> int:
 class Stitcher:
     """Parts to messages, of any number of senders, bounded in bytes and in messages.
 
-    Where room is needed, what has fewest parts gives up first. Counters: `whole` and `lost`
-    messages, `duplicates` and `stale` parts (of a message older than one that came), `refused`
-    parts of messages larger than may be kept, `evicted` messages.
+    Where room is needed, what has fewest parts gives up first; but one that is being fed gives up
+    its bytes only for another of which twice as many came, or two large ones would put out each
+    other all the time. Counters: `whole` and `lost` messages, `duplicates` and `stale` parts (of
+    a message older than one that came), `refused` parts of messages larger than may be kept or for
+    which there was no room, `evicted` messages.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES, most_open: int = MOST_OPEN) -> None:
         self._most_bytes, self._most_open = most_bytes, most_open
         self._open: OrderedDict[tuple[Source, int], _Open] = OrderedDict()
         self._done: OrderedDict[tuple[Source, int], int] = OrderedDict()
-        self._bytes = 0
+        self._waiting: OrderedDict[tuple[Source, int], tuple[Part, int]] = OrderedDict()
+        self._bytes = self._taken = 0
         self.whole = self.lost = self.duplicates = self.stale = self.refused = self.evicted = 0
 
     def take(self, source: Source, part: Part) -> Iterator[Whole | Lost]:
         """Take one part; yield what it finished and what had to make room for it."""
+        self._taken += 1
         key = source, part.name
         if self._known(key, part):
             return
@@ -160,9 +173,14 @@ class Stitcher:
             if _cost(part) > self._most_bytes:
                 self.refused += 1
                 return
-            yield from self._make_room(_cost(part))
-            found = self._open[key] = _Open(part)
+            seen = self._seen_waiting(key, part)
+            if not (yield from self._make_room(part, seen)):
+                self._wait(key, part, seen)
+                return
+            found = self._open[key] = _Open(part, seen)
             self._bytes += _cost(part)
+        found.fed = self._taken
+        found.seen += 1
         self._open.move_to_end(key)
         if found.there[part.number]:
             found.duplicates += 1
@@ -197,12 +215,35 @@ class Stitcher:
         head = found.head
         return Whole(bytes(found.data), head.name, head.sent_ns, head.parts, found.duplicates)
 
-    def _make_room(self, cost: int) -> Iterator[Lost]:
-        while self._open and (
-            len(self._open) >= self._most_open or self._bytes + cost > self._most_bytes
-        ):
+    def _make_room(self, part: Part, seen: int) -> Generator[Lost, None, bool]:
+        """Give up what has to go for a new message; return whether there is room for it now."""
+        fewest = sorted(self._open, key=lambda one: self._open[one].came)
+        missing = self._bytes + _cost(part) - self._most_bytes
+        going = []
+        for other in fewest if part.parts > 1 else ():  # a single part is whole at once
+            one = self._open[other]
+            if missing > 0 and (2 * one.seen <= seen or self._taken - one.fed > _IDLE):
+                going.append(other)
+                missing -= _cost(one.head)
+        if missing > 0 and part.parts > 1:
+            return False
+        if not going and len(self._open) >= self._most_open:
+            going = fewest[:1]
+        for other in going:
             self.evicted += 1
-            yield self._give_up(min(self._open, key=lambda one: self._open[one].came), "room")
+            yield self._give_up(other, "room")
+        return True
+
+    def _seen_waiting(self, key: tuple[Source, int], part: Part) -> int:
+        """Return how many parts came of a message while there was no room for it."""
+        head, seen = self._waiting.pop(key, (part, 0))
+        return seen if head.sent_ns == part.sent_ns else 0
+
+    def _wait(self, key: tuple[Source, int], part: Part, seen: int) -> None:
+        self.refused += 1
+        self._waiting[key] = part._replace(number=0, data=b""), seen + 1
+        if len(self._waiting) > self._most_open:
+            self._waiting.popitem(last=False)
 
     def _remove(self, key: tuple[Source, int]) -> _Open:
         gone = self._open.pop(key)
@@ -218,5 +259,10 @@ class Stitcher:
 
     def end(self) -> Iterator[Lost]:
         """Yield what is not whole, for nothing more will come."""
+        for (source, name), (head, _) in self._waiting.items():
+            self.lost += 1
+            gap = [(0, head.parts - 1)]
+            yield Lost(source, name, head.sent_ns, "room", head.parts, head.parts, gap)
+        self._waiting.clear()
         while self._open:
             yield self._give_up(next(iter(self._open)), "end")

@@ -3,12 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from mcastctl.model.errors import QueueFullError, SocketError
 from mcastctl.net.publisher import Publication, SendReport
 
 _TURN = 64
 """Datagrams moved without waiting before the other tasks of the loop get their turn."""
+
+_Waiting = dict[tuple[int, bool], set["asyncio.Future[None]"]]
+_waiting: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting]" = WeakKeyDictionary()
+"""Who waits for which descriptor, to read or (True) to write: a loop knows one of them only."""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -46,28 +51,35 @@ class _Turns:
             else (loop.add_reader, loop.remove_reader)
         )
         woken: asyncio.Future[None] = loop.create_future()
+        others = _waiting.setdefault(loop, {}).setdefault((descriptor, writable), set())
+        if others:
+            unwatch(descriptor)  # its number may have become another's meanwhile
         try:
-            watch(descriptor, _wake, woken)
+            watch(descriptor, _wake, others)
         except NotImplementedError as error:
             raise SocketError(
                 "this event loop watches no sockets", hint="use asyncio.SelectorEventLoop"
             ) from error
         self._moved = 0
+        others.add(woken)
         try:
             await woken
         finally:
-            unwatch(descriptor)
+            others.discard(woken)
+            if not others:
+                unwatch(descriptor)
 
 
-def _wake(woken: "asyncio.Future[None]") -> None:
-    if not woken.done():
-        woken.set_result(None)
+def _wake(waiting: "set[asyncio.Future[None]]") -> None:
+    for woken in waiting:
+        if not woken.done():
+            woken.set_result(None)
 
 
 class AsyncSender:
     """A publication whose `send` waits for room, for any number of tasks.
 
-    Make one for each publication, which stays the caller's, who closes it once nobody waits.
+    The publication stays the caller's, who closes it once nobody waits.
     """
 
     def __init__(self, publication: Publication) -> None:
@@ -90,8 +102,8 @@ class AsyncSender:
 class AsyncReceiver(Generic[T_co]):
     """A reception or subscriber whose `receive` waits, and which `async for` reads for ever.
 
-    Make one for each, for any number of tasks. It stays the caller's, who closes it once nobody
-    waits: cancel first (asyncio.timeout, ...).
+    Any number of tasks may share it; each datagram goes to one of them. The source stays the
+    caller's, who closes it once nobody waits: cancel first (asyncio.timeout, ...).
     """
 
     def __init__(self, source: Readable[T_co]) -> None:

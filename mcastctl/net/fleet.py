@@ -6,6 +6,7 @@ says is bounded, and no host is waited for longer than the deadline.
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -28,6 +29,10 @@ _ERROR = "mcastctl: error: "
 _GRACE_S = 1.0
 """How long a command may go on after it has closed its output."""
 _CHUNK = 1 << 16
+_MOST_NONSENSE = 100
+"""Lines that begin like JSON and are none; each costs json a walk through the whole text."""
+_GOES_ON, _BEGINS = re.compile(r"\s*[\[{]"), re.compile(r"^[ \t]*[\[{]", re.MULTILINE)
+"""Where an object or array may begin: after the last one, or with a line."""
 
 
 class Session:
@@ -238,16 +243,18 @@ class Fleet:
 
 
 def _objects(text: str) -> Iterable[dict[str, Any]]:
+    """Yield the JSON objects of a text; give up where too much only looks like one."""
     decoder = json.JSONDecoder()
-    at = 0
-    while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
+    at = failures = 0
+    while failures < _MOST_NONSENSE:
+        begin = _GOES_ON.match(text, at) or _BEGINS.search(text, at)
+        if begin is None:
+            return
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, at = decoder.raw_decode(text, begin.end() - 1)
         except (ValueError, RecursionError):  # a greeting of the host, or a warning of ssh
-            at = text.find("\n", at) + 1 or len(text)
+            failures += 1
+            at = text.find("\n", begin.end()) + 1 or len(text)
             continue
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):

@@ -2,6 +2,7 @@
 
 import socket
 
+from mcastctl.model.address import is_multicast
 from mcastctl.model.errors import SocketError
 from mcastctl.net.sockopts import SockAddr, Socket, local_port, naming
 
@@ -17,9 +18,9 @@ def ready(
 ) -> None:
     """See to it that a socket can serve, and make it non-blocking.
 
-    It is UDP of this IP version; unbound, or bound to one of `hosts` and to `port` (None: to any);
-    and with `peer` unconnected, or connected to that. Raises SocketError, and changes nothing, for
-    any other.
+    It is UDP of this IP version; unbound, or bound to one of `hosts` (None: to any address of a
+    host) and to `port` (None: to any); and with `peer` unconnected, or connected to that. Raises
+    SocketError, and changes nothing, for any other.
     """
     if sock.fileno() < 0:
         raise SocketError("the socket handed in is closed", hint="hand in an open UDP socket")
@@ -47,6 +48,11 @@ def _well_bound(sock: Socket, hosts: tuple[str | None, ...], port: int | None) -
             f"the socket handed in is bound to {host} port {its_port}, "
             f"not to {wanted} port {port or its_port}",
             hint="hand it in unbound, or ask for what it is bound to",
+        )
+    if None in hosts and is_multicast(host):
+        raise SocketError(
+            f"the socket handed in is bound to {host}, which no datagram can come from",
+            hint="hand it in unbound, or bound to an address of this host",
         )
 
 

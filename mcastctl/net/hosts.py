@@ -86,11 +86,18 @@ def _unreadable(name: str, stderr: bytes) -> HostsError:
     )
 
 
+def _variable(variables: dict[str, Any], name: str) -> object:
+    """Return a connection variable by its name or its older one."""
+    return variables.get(f"ansible_{name}", variables.get(f"ansible_ssh_{name}"))
+
+
 def _spelled(host: str, variables: dict[str, Any]) -> str:
     if variables.get("ansible_connection") == HERE:
         return HERE
-    user, port = variables.get("ansible_user"), variables.get("ansible_port")
-    address = str(variables.get("ansible_host", host))
+    address, user, port = (_variable(variables, name) for name in ("host", "user", "port"))
+    address = host if address is None else str(address)
     if user is None and port is None:
         return address
+    if ":" in address:
+        address = f"[{address}]"
     return f"ssh://{f'{user}@' if user else ''}{address}{f':{port}' if port else ''}"

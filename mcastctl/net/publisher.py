@@ -87,14 +87,22 @@ class Publication:
         """Return the descriptor, for an event loop; it is writable when `send` has room."""
         return self._sender.fileno()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed or gave its socket away."""
+        return not self._open
+
+    def _must_be_open(self) -> None:
+        if not self._open:
+            raise SocketError(f"the publication {self} is closed", hint="add a new one")
+
     def send(self, payload: bytes) -> SendReport:
         """Send one datagram, now or not at all.
 
         Raises QueueFullError when the socket buffer has no room, SocketError when the kernel
         refuses for good.
         """
-        if not self._open:
-            raise SocketError(f"the publication {self} is closed", hint="add a new one")
+        self._must_be_open()
         try:
             error = self._sender.send(payload, self._target)
         except BlockingIOError as full:
@@ -125,14 +133,19 @@ class Publication:
         return Snapshot(time.monotonic_ns(), self.counters())
 
     def detach(self) -> socket.socket:
-        """Give the socket away, still connected; nothing can be sent from here any more."""
+        """Give the socket away, still connected; nothing can be sent from here any more.
+
+        Raises SocketError when it is closed.
+        """
+        self._must_be_open()
         self._open = False
         return handed.out(self._sender.hand_out())
 
     def close(self) -> None:
-        """Close the socket."""
-        self._open = False
-        self._sender.close()
+        """Close the socket, unless it was given away."""
+        if self._open:
+            self._open = False
+            self._sender.close()
 
 
 class Publisher(Context[Publication]):
@@ -144,6 +157,7 @@ class Publisher(Context[Publication]):
 
     def add(self, config: PublicationConfig | str, sock: Socket | None = None) -> Publication:
         """Return a new publication, ready to send; see `Publication` for arguments and errors."""
+        self._make_way(sock)
         one = Publication(config, sock)
         self._members.append(one)
         return one

@@ -27,9 +27,13 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 _GUARD = (
     "exec 3<&0; {command} 3<&- </dev/null & p=$!; "
-    "{{ cat <&3; kill $p; }} >/dev/null 2>&1 & exec 3<&-; wait $p"
+    "{{ cat <&3; kill $p; kill -s CONT $p; }} >/dev/null 2>&1 & w=$!; exec 3<&-; "
+    "wait $p; s=$?; kill $w 2>/dev/null; exit $s"
 )
-"""Runs a command that ends when standard input does: when we say so, or when we are gone."""
+"""Runs a command that ends when standard input does: when we say so, or when we are gone.
+
+The watcher goes first, for the number of what has ended may be another's.
+"""
 
 
 class Target(NamedTuple):
@@ -88,7 +92,6 @@ def program(target: Target, remote: list[str]) -> list[str]:
     return remote if target.kind == SSH else [*ourselves.ARGV, "mcastctl"]
 
 
-def line(words: list[str], *, guarded: bool = False) -> str:
-    """Return a line of shell; `guarded` ends the command with its standard input."""
-    command = shlex.join(words)
-    return _GUARD.format(command=command) if guarded else command
+def line(words: list[str]) -> str:
+    """Return a line of shell; the command ends with its standard input."""
+    return _GUARD.format(command=shlex.join(words))

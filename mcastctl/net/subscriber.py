@@ -54,6 +54,11 @@ class Reception:
         where = f"[{self.config.group}]" if ":" in self.config.group else self.config.group
         return f"{where}:{self.config.port} on {self.interface.name}"
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed or gave its socket away."""
+        return not self._open
+
     def _must_be_open(self) -> None:
         if not self._open:
             raise SocketError(f"the reception of {self} is closed", hint="add a new one")
@@ -121,16 +126,21 @@ class Reception:
         return Snapshot(time.monotonic_ns(), self.counters())
 
     def detach(self) -> socket.socket:
-        """Give the socket away, still joined if it was; nothing is heard here any more."""
+        """Give the socket away, still joined if it was; nothing is heard here any more.
+
+        Raises SocketError when it is closed.
+        """
+        self._must_be_open()
         self.counters()
         self._open = False
         return handed.out(self._receiver.hand_out())
 
     def close(self) -> None:
-        """Leave the group and close the socket."""
-        self.counters()
-        self._open = self.joined = False
-        self._receiver.close()
+        """Leave the group and close the socket, unless it was given away."""
+        if self._open:
+            self.counters()
+            self._open = self.joined = False
+            self._receiver.close()
 
 
 class Received(NamedTuple):
@@ -151,6 +161,7 @@ class Subscriber(Context[Reception]):
 
     def add(self, config: ReceptionConfig | str, sock: Socket | None = None) -> Reception:
         """Return a new reception, not joined yet; see `Reception` for arguments and errors."""
+        self._make_way(sock)
         one = Reception(config, sock)
         self._selector.register(one, selectors.EVENT_READ, one)
         self._members.append(one)
@@ -170,6 +181,7 @@ class Subscriber(Context[Reception]):
 
         Raises SocketError on systems without one (no epoll, no kqueue): watch each reception.
         """
+        self._must_be_open()
         ask = getattr(self._selector, "fileno", None)
         if ask is None:
             raise SocketError(
@@ -180,13 +192,17 @@ class Subscriber(Context[Reception]):
     def receive(self) -> Received | None:
         """Return the next datagram of any reception, None when there is none now.
 
-        Each that has some gives one before any gives its next.
+        Each that has some gives one before any gives its next. Raises SocketError.
         """
+        self._must_be_open()
         for look in (False, True):
             if look:
                 self._turns.extend(key.data for key, _ in self._selector.select(0))
             while self._turns:
                 one = self._turns.popleft()
+                if one.closed:
+                    self.remove(one)
+                    continue
                 datagram = one.receive()
                 if datagram is not None:
                     return Received(one, datagram)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mcastctl.model import matrix, testimony
 from mcastctl.model.endpoint import Endpoint, format_endpoint
+from mcastctl.model.errors import ValueRangeError
 from mcastctl.net import reach
 from mcastctl.net.fleet import Fleet, Session
 from mcastctl.net.reach import Target
@@ -78,7 +79,8 @@ def ask(targets: Sequence[Target], plan: Plan, tell: Callable[[str], None]) -> A
         senders = survey.ask()
         fleet.finish(listening.values(), _SLACK_S)
         hosts, receivers = survey.heard(listening, senders)
-        pairs = list(matrix.merge(hosts, senders, receivers))
+        merged = matrix.merge(hosts, senders, receivers)
+        pairs = [pair for pair in merged if survey.may_ask(pair.sender)]
         groups = matrix.causes(pairs)
         explained = []
         if groups and plan.explain:
@@ -132,6 +134,11 @@ class _Survey:
                     self._read(session, testimony.addresses, found) or ()
                 )
             session.forget()
+        if self.able and not any(self.may_ask(one.name) for one in self._targets.values()):
+            raise ValueRangeError(
+                f"no host has the address {' or '.join(self._plan.endpoint.sources)}",
+                hint="the source in SRC@GROUP is one of the hosts' own: it alone asks",
+            )
 
     def listen(self) -> dict[str, Session]:
         """Start a listener on each host; return those that have joined."""
@@ -140,8 +147,7 @@ class _Survey:
         joining_s = turns * (plan.connect_s + _SLACK_S)
         longest_s = joining_s + (turns + 1) * (plan.asking_s + plan.connect_s) + _SLACK_S
         sessions = [
-            self._session(one, "echo", self._group, "-T", f"{longest_s:.0f}s", held=True)
-            for one in self.able
+            self._session(one, "echo", self._group, "-T", f"{longest_s:.0f}s") for one in self.able
         ]
         self._fleet.run(sessions, plan.connect_s + _SLACK_S, _joined)
         for session in sessions:
@@ -154,7 +160,8 @@ class _Survey:
         plan = self._plan
         times = ["-c", str(plan.requests), "--interval", f"{plan.interval_s}s"]
         times += ["--wait", f"{plan.wait_s}s", "-t", str(plan.ttl)]
-        sessions = [self._session(one, "ping", self._group, *times) for one in self.able]
+        asking = [one for one in self.able if self.may_ask(one.name)]
+        sessions = [self._session(one, "ping", self._speaking(one.name), *times) for one in asking]
         self._fleet.run(sessions, plan.asking_s + plan.connect_s, _never)
         said: dict[str, matrix.Asked] = {}
         for session in sessions:
@@ -171,6 +178,23 @@ class _Survey:
                 self._lose(session)  # every request was refused, for the reason it gives
             session.forget()
         return said
+
+    def may_ask(self, name: str) -> bool:
+        """Whether what a host sends is let in: it has a source that is named, or none is."""
+        wanted = self._plan.endpoint
+        if wanted.exclude or not wanted.sources or name in self._lost:
+            return True
+        return bool(self._named(name))
+
+    def _named(self, name: str) -> tuple[str, ...]:
+        """Return the addresses of a host that the endpoint names."""
+        return tuple(one for one in self._plan.endpoint.sources if one in self._addresses[name])
+
+    def _speaking(self, name: str) -> str:
+        """Return the endpoint a host sends to, by the source that is named if it has that."""
+        wanted = self._plan.endpoint
+        sources = () if wanted.exclude else self._named(name)[:1]
+        return format_endpoint(wanted._replace(sources=sources, exclude=False))
 
     def heard(
         self, listening: Mapping[str, Session], senders: Mapping[str, matrix.Asked]
@@ -225,20 +249,25 @@ class _Survey:
         turns = math.ceil((len(asked) + 1) / plan.parallel)
         span = f"{turns * (_LOOK_S + _SLACK_S):.0f}s"
         repeated = ("--probe", "--pps", "20", "-t", str(plan.ttl))
-        sending = self._session(sender, "send", self._group, *repeated, "-T", span, held=True)
+        spoken = self._speaking(sender.name)
+        sending = self._session(sender, "send", spoken, *repeated, "-T", span)
         serving = (
             []
             if plan.existing
-            else [self._session(one, "echo", self._group, "-T", span, held=True) for one in asked]
+            else [self._session(one, "echo", self._group, "-T", span) for one in asked]
         )
         self._fleet.start(sending)
         self._fleet.run(serving, plan.connect_s + _SLACK_S, _joined)
         look = ("-T", f"{_LOOK_S}s")
-        source = self._sources.get(sender.name)
-        expected = plan.endpoint._replace(sources=(source,)) if source else plan.endpoint
+        known = self._named(sender.name)[:1]
+        if sender.name in self._sources:
+            known = (self._sources[sender.name],)
+        expected = plan.endpoint
+        if known:
+            expected = expected._replace(sources=known, exclude=False)
         sought = format_endpoint(expected)
         doctors = [self._session(one, "doctor", sought, *look) for one in asked]
-        doctors.append(self._session(sender, "doctor", self._group, *look, "--role", "sender"))
+        doctors.append(self._session(sender, "doctor", spoken, *look, "--role", "sender"))
         self._fleet.run(doctors, _LOOK_S + _SLACK_S + plan.connect_s, _never)
         self._fleet.finish([sending, *serving], _SLACK_S)
         own = _first_error(doctors[-1])
@@ -253,7 +282,7 @@ class _Survey:
     def _group(self) -> str:
         return format_endpoint(self._plan.endpoint)
 
-    def _session(self, target: Target, command: str, *words: str, held: bool = False) -> Session:
+    def _session(self, target: Target, command: str, *words: str) -> Session:
         """Return a run of mcastctl on a host, by its interface where one is named.
 
         The first of `words` is the endpoint, which another host may have had a part in: it comes
@@ -265,7 +294,7 @@ class _Survey:
         iface = target.iface or self._plan.iface
         if iface and words:
             asked += ["-i", iface]
-        script = reach.line([*asked, *(("--", words[0]) if words else ())], guarded=held)
+        script = reach.line([*asked, *(("--", words[0]) if words else ())])
         return Session(target.name, reach.argv(target, self._plan.ssh, script))
 
     def _read(self, session: Session, read: Callable[[Any], T], said: Any) -> T | None:

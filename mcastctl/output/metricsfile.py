@@ -1,7 +1,8 @@
 """Metrics to a file: a page that is replaced as a whole, or rows that are appended.
 
 A reader never sees half a page (rename(2)), and never a second header or a row of somebody else
-among the rows (flock(2)).
+among the rows (flock(2)). A file has one writer, who holds the lock of what lies there: a page is
+locked before it gets its name. A file that was moved or deleted meanwhile is made anew.
 """
 
 import errno
@@ -16,6 +17,10 @@ from mcastctl.model.metrics import Labels, Reading
 from mcastctl.output import exposition
 
 _MOST_HEADER = 65536
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""The name was resolved once; a link or a pipe that bears it now is somebody else's."""
+_LOCKS = os.name == "posix"
+"""On Windows whoever has a file open keeps others from replacing it."""
 _ANOTHER = "give each run a file of its own: --metrics FILE"
 
 
@@ -40,14 +45,31 @@ class Page:
     """
 
     def __init__(self, path: str, common: Labels) -> None:
-        """Find out whether it can be written. Raises MetricsError."""
+        """Find out whether it can be written, and lock what is there. Raises MetricsError."""
         self._path = _resolved(path)
         self._common = common
         self._new = self._path.with_name(f".{self._path.name}.{os.getpid()}.new")
+        self._held = -1
         _require_ordinary(self._path)
+        self._hold()
         with _Naming(self._path):
-            self._create()
+            os.close(self._create())
             self._new.unlink()
+
+    def _hold(self) -> None:
+        """Hold the lock of the page that is there, if one is. Raises MetricsError."""
+        while _LOCKS and not _leads_to(self._path, self._held):
+            self.close()
+            with _Naming(self._path):
+                try:
+                    self._held = os.open(self._path, os.O_RDONLY | _PLAIN)
+                except FileNotFoundError:
+                    return
+            try:
+                _lock(self._held, self._path)
+            except MetricsError:
+                self.close()
+                raise
 
     def _create(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -60,21 +82,30 @@ class Page:
     def write(self, reading: Reading) -> None:
         """Replace the page."""
         page = exposition.text(reading, self._common)
+        self._hold()
         with _Naming(self._path):
             descriptor = self._create()
             try:
-                try:
-                    _write_all(descriptor, page)
-                finally:
+                _lock(descriptor, self._path)
+                _write_all(descriptor, page)
+                if not _LOCKS:  # Windows replaces nothing that is open
                     os.close(descriptor)
+                    descriptor = -1
                 self._new.replace(self._path)
             except OSError:
                 with suppress(OSError):
                     self._new.unlink()
+                if descriptor >= 0:
+                    os.close(descriptor)
                 raise
+        self.close()
+        self._held = descriptor
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Give the lock back."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 class Rows:
@@ -87,51 +118,44 @@ class Rows:
         self._path = _resolved(path)
         self._encode = encoder.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
         self._before: dict[str, float] = {}
+        self._header = header
+        self._unwritten_s = 0.0
+        self._descriptor = -1
+        self._open()
+
+    def _open(self) -> None:
         _require_ordinary(self._path)
         with _Naming(self._path):
-            # Not blocking: the name may have become a pipe meanwhile.
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN
             self._descriptor = os.open(self._path, flags, 0o644)
         try:
-            self._begin(header)
+            self._begin()
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, header: dict[str, object]) -> None:
+    def _begin(self) -> None:
         with _Naming(self._path):
-            self._lock()
+            _lock(self._descriptor, self._path)
             size = os.fstat(self._descriptor).st_size
             if not size:
-                self._append(header)
+                self._append(self._header)
                 return
             first = os.pread(self._descriptor, _MOST_HEADER, 0)
-        self._require_same(first, header)
+        self._require_same(first)
         with _Naming(self._path):
             self._mend(size)
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows: whoever has it open there keeps others from replacing it
-            return
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MetricsError(
-                f"another run writes metrics to {self._path}", hint=_ANOTHER
-            ) from error
-
-    def _require_same(self, first: bytes, header: dict[str, object]) -> None:
+    def _require_same(self, first: bytes) -> None:
         """Refuse a file that is not ours, or of another command or node."""
         found = _object(first.partition(b"\n")[0]) if b"\n" in first else None
         if found is None or found.get("schema") != exposition.SCHEMA:
             raise MetricsError(f"{self._path} holds no metrics of this program", hint=_ANOTHER)
         for key in ("artifact_type", "node_id"):
-            if found.get(key) != header[key]:
+            if found.get(key) != self._header[key]:
                 raise MetricsError(
                     f"{self._path} has metrics of {key} {str(found.get(key))[:80]!a}, "
-                    f"not {header[key]}",
+                    f"not {self._header[key]}",
                     hint=_ANOTHER,
                 )
 
@@ -143,12 +167,16 @@ class Rows:
             os.ftruncate(self._descriptor, start + tail.rfind(b"\n") + 1)
 
     def write(self, reading: Reading) -> None:
-        """Append a row; its deltas count from the last row that was written."""
+        """Append a row; its deltas and rates count from the last row that was written."""
+        self._unwritten_s += reading.interval_s
+        if not _leads_to(self._path, self._descriptor):
+            self.close()
+            self._open()
         before = dict(self._before)
-        fields = exposition.row(reading, before)
+        fields = exposition.row(reading._replace(interval_s=self._unwritten_s), before)
         with _Naming(self._path):
             self._append(fields)
-        self._before = before
+        self._before, self._unwritten_s = before, 0.0
 
     def _append(self, fields: dict[str, object]) -> None:
         """Append a line, all of it or nothing."""
@@ -195,6 +223,29 @@ def _require_ordinary(path: Path) -> None:
                 f"cannot write metrics to {path}: it is {kind}",
                 hint="name a file such as mcastctl.prom or mcastctl.jsonl",
             )
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    """Tell whether an open file is still the one that bears the name."""
+    try:
+        return descriptor >= 0 and os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Lock an open file for this run alone, until it is closed. Raises MetricsError."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise MetricsError(f"another run writes metrics to {path}", hint=_ANOTHER) from error
+    except OSError as error:
+        if error.errno != errno.EBADF:  # NFS locks nothing that is open for reading only
+            raise
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

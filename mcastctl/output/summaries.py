@@ -115,7 +115,7 @@ def _messages(fields: Fields) -> list[str]:
     if counts["evicted"]:
         line += f" ({counts['evicted']} made room for others)"
     rest = {"parts came again": "duplicate_parts", "of older messages": "stale_parts"}
-    rest |= {"of too large ones": "refused_parts", "datagrams were no parts": "others"}
+    rest |= {"parts without room": "refused_parts", "datagrams were no parts": "others"}
     told = [f"{counts[key]} {what}" for what, key in rest.items() if counts[key]]
     return ["; ".join([line, *told])]
 
