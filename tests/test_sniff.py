@@ -187,6 +187,29 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, args: tuple[str, ...
     assert args[-1].rstrip("13M") in outcome.stderr or args[0] in outcome.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("sniff", "-r", "x", "-r", "y"), "-r/--read names two files, but takes one"),
+        (("sniff", "-rx", "--read=y"), "mergecap -w - A B | mcastctl sniff -r -"),
+        (("sniff", "-r", "x", "-w", "y", "-w", "z"), "-w/--write names two files"),
+        (("send", "239.1.1.1:5004", "--file", "x", "--file", "y"), "--file names two files"),
+    ],
+)
+def test_of_two_files_none_is_forgotten(tmp_path: Path, args: tuple[str, ...], said: str) -> None:
+    for name in "xy":
+        (tmp_path / name).write_bytes(f.pcap([f.ether(control.IGMP["v2 report"])]))
+    command = ["unshare", "-Urn", sys.executable, "-m", "mcastctl", *args]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert outcome.stdout == ""
+    error, hint = outcome.stderr.splitlines()
+    assert error.startswith("mcastctl: error: ")
+    assert hint.startswith("hint: ")
+    assert said in outcome.stderr
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["x", "y"]
+
+
 def test_settings_for_every_run_contradict_nothing(tmp_path: Path) -> None:
     settings = {"MCASTCTL_SNIFF_LINK": "1", "MCASTCTL_SNIFF_ROTATE_KEEP": "3"}
     path = capture(tmp_path, [f.ether(control.IGMP["v2 report"])])
