@@ -501,6 +501,49 @@ def test_the_commentary(tmp_path: Path) -> None:
     assert {line["proto"] for line in lines if line["type"] == "packet"} == {"igmp", "pim", "vrrp"}
 
 
+def test_queriers_take_turns(tmp_path: Path) -> None:
+    """Who is silent for longer than the others wait (255 s) is querier no more."""
+    general = f.igmp(0x11, 100, ".".join("0000"), f.query_tail(2, 125, []))
+    made = []
+    for second, host in ((0, 2), (1, 9), (125, 2), (381, 9), (506, 9), (520, 2), (530, 9)):
+        data = f.ether(f.ip4(f"10.0.0.{host}", "224.0.0.1", 2, general))
+        made.append(f.Record(data, (f.EPOCH + second) * 10**9))
+    lines = sniff("-r", capture(tmp_path, made), "--control").stdout.splitlines()
+    every = "IGMPv3, every 125 s, answers within 10 s"
+    assert [line.partition(" ")[2] for line in lines] == [
+        f"10.0.0.2 is the querier: {every}",
+        f"10.0.0.9 queries too but loses to 10.0.0.2: {every}",
+        "querier 10.0.0.2 asks every 125.0 s (IGMPv3)",
+        f"10.0.0.9 takes over from 10.0.0.2, silent for 256 s: {every}",
+        "querier 10.0.0.9 asks every 125.0 s (IGMPv3)",
+        f"10.0.0.2 is elected querier over 10.0.0.9: {every}",
+        f"10.0.0.9 queries too but loses to 10.0.0.2: {every}",
+    ]
+
+
+def test_vlans_are_links_of_their_own(tmp_path: Path) -> None:
+    """On a trunk the same stream in two VLANs is no duplicate, two queriers are no election."""
+    general = f.igmp(0x11, 100, ".".join("0000"), f.query_tail(2, 125, []))
+    made = []
+    for vlan in (5, 6):
+        tags = [(0x8100, vlan)]
+        made.append(f.ether(f.ip4(f"10.0.{vlan}.1", "224.0.0.1", 2, general), tags=tags))
+        for number in range(4):
+            data = struct.pack("!BBHII", 0x80, 33, number, number, 7) + b"data"
+            made.append(f.ether(f.datagram("10.0.9.9", GROUP, 4000, 5004, data), tags=tags))
+    path = capture(tmp_path, made)
+    rows = sniff("-r", path, "--streams").stdout.splitlines()[1:]
+    assert sorted(re.split(r" {2,}", row)[2] for row in rows) == ["vlan 5", "vlan 6"]
+    summary = json.loads(sniff("-r", path, "-j").stdout.splitlines()[-1])
+    assert summary["duplicates"] == 0
+    assert [one["segment"] for one in summary["streams"]] == [["vlan 5"], ["vlan 6"]]
+    told = sniff("-r", path, "--control").stdout.splitlines()
+    assert [line.split(" ", 1)[1].partition(":")[0] for line in told] == [
+        "vlan 5 10.0.5.1 is the querier",
+        "vlan 6 10.0.6.1 is the querier",
+    ]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("resolution", [0, 3, 6, 9, 0x80, 0x9E, 0xFF])
 def test_times_of_any_clock_are_printed(tmp_path: Path, count: int, resolution: int) -> None:
