@@ -15,7 +15,7 @@ from mcastctl.output.sinks import JsonLines, Sink
 Decode = Callable[[Frame, int], Packet]
 
 _DIRECTIONS = {"in": "In ", "out": "Out "}
-_LINK_FIELDS = ("eth_src", "eth_dst", "vlan", "mpls", "cast")
+_LINK_FIELDS = ("eth_src", "eth_dst", "vlan", "mpls", "cast", "wlan")
 
 
 CAPTURING, PRIVILEGE = "capturing", "privilege"
