@@ -90,8 +90,7 @@ class Decoder:
         elif header.ethertype == link.UNKNOWN:
             draft.proto = f"linktype-{linktype}"
         else:
-            code = header.ethertype
-            draft.proto = others.ETHERTYPES.get(code, f"ethertype-0x{code:04x}")
+            protocols.on_link(header.ethertype, cursor.rest(), draft)
 
     def _ip(self, cursor: Cursor, draft: Draft, ethertype: int, depth: int) -> None:
         draft.proto, draft.family = ("ip", 4) if ethertype == link.IPV4 else ("ip6", 6)
