@@ -9,6 +9,7 @@ import select
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,50 @@ def test_dumps_link_headers_and_detail(tmp_path: Path) -> None:
     layers = sniff("-r", path, "-vv").stdout
     assert "###[ IP ]###" in layers
     assert "###[ 802.1Q ]###" in layers
+
+
+def test_what_is_left_of_a_frame_is_told(tmp_path: Path) -> None:
+    """Nothing is said twice, and no address of the link is taken for one of IP."""
+    whole = f.ether(f.datagram("10.0.0.1", GROUP, 4000, 5004, b"data"))
+    cut = [f.Record(whole[:size], length=len(whole)) for size in (0, 13, 14, 33, 34, 41)]
+    path = capture(tmp_path, [b"", *cut])
+    flow = f"IP 10.0.0.1.4000 > {GROUP}.5004"
+    lines = sniff("-r", path).stdout.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "unknown [malformed: the link header ends early]",
+        *["unknown [truncated]"] * 2,
+        *["ip [truncated]"] * 2,
+        f"IP 10.0.0.1 > {GROUP}: udp [truncated]",
+        f"{flow}: udp [truncated]",
+    ]
+    addresses = [(one["src"], one["dst"]) for one in packets(path)]
+    assert addresses == [(None, None)] * 5 + [("10.0.0.1", GROUP)] * 2
+
+
+def test_announcements_of_sessions(tmp_path: Path) -> None:
+    """Packed or not, by whichever version; what is encrypted stays so."""
+    lines = ("v=0", "s=Some\u2028 session", "c=IN IP4 239.1.1.1/15", "m=video 5004 RTP/AVP 33")
+    body = b"application/sdp\0" + "".join(f"{line}\r\n" for line in lines).encode()
+    head = struct.pack("!BH4s", 0, 7, f.packed("10.0.0.1"))
+    bomb = b"v=0\r\n" + b"s=x\r\n" * (1 << 20)
+    kinds = ((0x20, body), (0x21, zlib.compress(body)), (0x21, zlib.compress(bomb)),
+             (0x21, b"not packed"), (0x23, body), (0x44, body))  # fmt: skip
+    made = [
+        f.ether(f.datagram("10.0.0.1", "224.2.127.254", 9875, 9875, bytes((kind,)) + head + data))
+        for kind, data in kinds
+    ]
+    path = capture(tmp_path, made)
+    said = [line.split(": ", 1)[1] for line in sniff("-r", path).stdout.splitlines()]
+    session = '"Some\\u{2028} session", video 239.1.1.1/15 port 5004'
+    assert said == [
+        f"sap announcement, {session}",
+        f"sap announcement (compressed), {session}",
+        'sap announcement (compressed), "x"',
+        "sap announcement (compressed) [malformed: not what zlib packs: "
+        "Error -3 while decompressing data: incorrect header check]",
+        "sap announcement (encrypted)",
+        "sap deletion [malformed: SAP version 2]",
+    ]
 
 
 def test_a_direction_is_shown_where_the_file_knows_it(tmp_path: Path) -> None:
