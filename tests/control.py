@@ -330,7 +330,29 @@ def dressed(packet: bytes) -> dict[int, list[bytes]]:
     sll = struct.pack("!HHH8sH", 4, 1, 6, b"\2\0\0\0\0\1", kind)
     sll2 = struct.pack("!HHIHBB8s", kind, 0, 5, 1, 2, 6, b"\2\0\0\0\0\1")
     ppp = b"\x00\x57" if six else b"\x00\x21"
+    snap = b"\xaa\xaa\x03\0\0\0" + struct.pack("!H", kind) + packet
+    from_ap = bytes.fromhex("0802 0000 01005e010101 0200000000ff 020000000001 1000") + snap
+    qos_to_ap = bytes.fromhex("8801 0000 0200000000ff 020000000001 01005e010101 1000 0000") + snap
+    bridged = bytes.fromhex("0803 0000 0200000000ff 0200000000fe 01005e010101 1000 020000000001")
+    radio = struct.pack("<BBHII4xQB7x", 0, 0, 32, 0x80000003, 0, 1, 0x20)
+    pktap = struct.pack("<III24sI", 108, 1, 1, b"en0", 1).ljust(108, b"\0")
+    nflog = struct.pack("!BBH", 10 if six else 2, 0, 5) + struct.pack("<HH4s", 7, 7, b"abc")
+    nflog += struct.pack("<HH", 4 + len(packet), 9)
+    enc = struct.pack("<III", 10 if six else 2, 1, 0)
+    pflog = bytes((61, 10 if six else 2)).ljust(64, b"\0")
     return {
+        105: [from_ap, qos_to_ap, bridged + snap],
+        127: [
+            struct.pack("<BBHI", 0, 0, 8, 0) + from_ap,
+            radio + qos_to_ap[:26] + b"\0\0" + snap,  # the header padded to four bytes
+        ],
+        119: [bytes(144) + from_ap, struct.pack("!II", 0x80211001, 64) + bytes(56) + from_ap],
+        192: [struct.pack("<BBHI", 0, 0, 8, 105) + from_ap],
+        258: [pktap + f.ether(packet)],
+        239: [nflog + packet],
+        109: [enc + packet],
+        117: [pflog + packet],
+        10: [bytes.fromhex("57 01005e010101 020000000001") + snap],
         9: [b"\xff\x03" + ppp + packet, ppp + packet, ppp[1:] + packet],
         51: [struct.pack("!BBHH", 0x11, 0, 1, len(packet) + 2) + ppp + packet],
         204: [b"\1" + ppp + packet],

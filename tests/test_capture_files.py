@@ -239,6 +239,25 @@ def test_a_wrong_filter_is_an_error_even_where_nothing_is_read(tmp_path: Path) -
         Filter("ether host 1:2:3:4:5:6").compiled(101)
 
 
+def test_a_filter_goes_on_behind_links_it_means_nothing_for(tmp_path: Path) -> None:
+    datagram = f.datagram("10.0.0.1", "239.1.1.1", 4000, 5004, b"here")
+    whole = f.ether(datagram)
+    make = Maker("<")
+    head = make.section() + make.interface(195) + make.interface(1)
+    odd, even = make.packet(b"\1\2\3"), make.packet(whole, of=1)
+    path = written(tmp_path, head + odd + even + odd + odd)
+    outcome = sniff("-r", path, "-j", "udp", "port", "5004")
+    assert outcome.returncode == 0, outcome.stderr
+    lines = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert [line["number"] for line in lines if line["type"] == "packet"] == [2]
+    (told,) = [line["text"] for line in lines if line["type"] == "notice"]
+    assert told == "the filter means nothing for link type 195: its frames (3) are left out"
+    for data, words in ((head + odd, "udp"), (head + odd + even, "udp port none")):
+        outcome = sniff("-r", written(tmp_path, data), *words.split())
+        assert outcome.returncode == 2
+        assert outcome.stderr.startswith(f"mcastctl: error: filter '{words}': ")
+
+
 def test_compiled_instructions_are_those_of_tcpdump() -> None:
     command = [*UNROOTED, "tcpdump", "-ddd", "-y", "EN10MB", "igmp or ip6 protochain 58"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

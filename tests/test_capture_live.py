@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -600,8 +601,9 @@ def test_root_becomes_somebody_else(tmp_path: Path, sudo: bool) -> None:
 
 @pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
-    """The first file is opened by root, the next ones would be by somebody else."""
+    """What cannot go on does not begin: no file is left behind, none emptied."""
     tmp_path.chmod(0o755)
+    (tmp_path / "x-00001.pcap").write_text("of before")
     command = ["unshare", "--net", sys.executable, "-m", "mcastctl", "sniff", "-i", "lo"]
     command += ["-w", str(tmp_path / "x.pcap"), "--rotate-size", "1M", "-T", "0.1s"]
     environment = {name: value for name, value in os.environ.items() if "SUDO" not in name}
@@ -613,6 +615,29 @@ def test_rotation_where_the_user_may_create_nothing(tmp_path: Path) -> None:
         f"files in {tmp_path}"
     )
     assert "install -d -o nobody DIR" in hint
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["of before"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the machine's own root")
+def test_files_in_a_row_are_of_one_owner() -> None:
+    """Where only owners may delete, as in /tmp, also the first file can be taken away."""
+    ours = f"{sys.executable} -m mcastctl"
+    environment = {name: value for name, value in os.environ.items() if "SUDO" not in name}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o1777)
+        script = (
+            "ip link set lo up; ip route add 239.0.0.0/8 dev lo;"
+            f"{ours} send 239.1.1.1:5004 x -c 300 --interval 0.1 -q & sender=$!;"
+            f"{ours} sniff -i lo -w {folder}/x.pcap --rotate-packets 1 --rotate-keep 2 -c 4"
+            " -T 25s; status=$?; kill $sender; exit $status"
+        )
+        command = ["unshare", "--net", "bash", "-c", script]
+        outcome = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        kept = sorted(one.name for one in Path(folder).iterdir())
+    assert kept == ["x-00003.pcap", "x-00004.pcap"]
 
 
 @pytest.mark.skipif(not ROOT, reason=BY_ROOT)

@@ -23,6 +23,7 @@ from mcastctl.model.watch import Watch
 from mcastctl.output.packets import Look, tail
 
 LINKTYPES = [0, 1, 9, 12, 50, 101, 104, 108, 113, 228, 229, 276, 9999]
+LINKTYPES += [10, 19, 105, 109, 117, 119, 127, 163, 192, 239, 258]
 DRESSED = [
     (linktype, frame)
     for packet in control.ALL.values()

@@ -14,6 +14,7 @@ from typing import Any
 import control
 import frames
 import pytest
+import routing
 
 TSHARK = shutil.which("tshark")
 pytestmark = pytest.mark.skipif(TSHARK is None, reason="needs tshark")
@@ -73,12 +74,17 @@ FIELDS += ["pim.address_list", "pim.address_list_ip6"]
 
 
 def theirs(path: Path) -> list[dict[str, list[str]]]:
+    return fields_of(path, FIELDS)
+
+
+def fields_of(path: Path, names: list[str]) -> list[dict[str, list[str]]]:
+    """Return the values of these fields of each packet, by name."""
     command = [TSHARK or "", "-n", "-r", str(path), "-T", "fields", "-E", "separator=/t"]
-    command += [f"-Eaggregator={chr(1)}", *(part for name in FIELDS for part in ("-e", name))]
+    command += [f"-Eaggregator={chr(1)}", *(part for name in names for part in ("-e", name))]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = [line.split("\t") for line in outcome.stdout.splitlines()]
     return [
-        {name: value.split("\1") for name, value in zip(FIELDS, row, strict=True) if value}
+        {name: value.split("\1") for name, value in zip(names, row, strict=True) if value}
         for row in rows
     ]
 
@@ -257,6 +263,47 @@ def test_every_message_within_a_snap_length(tmp_path: Path, snaplen: int) -> Non
     path = tmp_path / "short.pcap"
     path.write_bytes(frames.pcap(made))
     compare(path)
+
+
+WORDS = {
+    "hsrp.opcode": ["hello", "coup", "resign"],
+    "hsrp2.opcode": ["hello", "coup", "resign"],
+    "hsrp.state": {0: "initial", 1: "learn", 2: "listen", 4: "speak", 8: "standby", 16: "active"},
+    "hsrp2.state": ["", "initial", "learn", "listen", "speak", "standby", "active"],
+    "glbp.hello.vgstate": {4: "listen", 8: "speak", 16: "standby", 32: "active"},
+}  # fmt: skip
+
+
+def test_messages_of_routers_and_clocks(tmp_path: Path) -> None:
+    names = sorted({name for told in routing.ALL for name in told.fields.values()})
+    path = tmp_path / "routers.pcap"
+    path.write_bytes(frames.pcap([told.frame for told in routing.ALL]))
+    known = fields_of(path, names)
+    found = ours(path)
+    assert len(known) == len(found) == len(routing.ALL)
+    for told, row, packet in zip(routing.ALL, known, found, strict=True):
+        fields = packet["fields"]
+        assert packet["proto"] == told.proto, (row, packet)
+        assert "malformed" not in fields, (row, packet)
+        assert packet["info"].startswith(f"{told.proto} ")
+        for mine, theirs in told.fields.items():
+            values = row[theirs]
+            value = fields[mine] if isinstance(fields[mine], list) else [fields[mine]]
+            if theirs in WORDS:
+                code = int(values[0], 0)
+                words = WORDS[theirs]
+                known_words = dict(enumerate(words)) if isinstance(words, list) else words
+                assert value == [known_words.get(code, f"state-{code}")], (row, packet)
+            elif isinstance(value[0], int | float):
+                assert [float(one) for one in value] == [float(int(one, 0)) for one in values]
+            else:
+                assert value == [one.removeprefix("0x") for one in values], (row, packet)
+        if told.proto == "ospf":
+            assert fields["checksum_ok"] is told.right
+    rip = [packet["fields"] for packet in found if packet["proto"].startswith("rip")]
+    assert [route["prefix"] for one in rip for route in one["routes"]] == (
+        ["10.1.0.0"] * 4 + ["2001:db8::"]
+    )
 
 
 @pytest.mark.skipif(not SAMPLES, reason="MCASTCTL_TEST_CAPTURES names no folder of captures")

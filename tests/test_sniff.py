@@ -9,6 +9,7 @@ import select
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,50 @@ def test_dumps_link_headers_and_detail(tmp_path: Path) -> None:
     assert "###[ 802.1Q ]###" in layers
 
 
+def test_what_is_left_of_a_frame_is_told(tmp_path: Path) -> None:
+    """Nothing is said twice, and no address of the link is taken for one of IP."""
+    whole = f.ether(f.datagram("10.0.0.1", GROUP, 4000, 5004, b"data"))
+    cut = [f.Record(whole[:size], length=len(whole)) for size in (0, 13, 14, 33, 34, 41)]
+    path = capture(tmp_path, [b"", *cut])
+    flow = f"IP 10.0.0.1.4000 > {GROUP}.5004"
+    lines = sniff("-r", path).stdout.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "unknown [malformed: the link header ends early]",
+        *["unknown [truncated]"] * 2,
+        *["ip [truncated]"] * 2,
+        f"IP 10.0.0.1 > {GROUP}: udp [truncated]",
+        f"{flow}: udp [truncated]",
+    ]
+    addresses = [(one["src"], one["dst"]) for one in packets(path)]
+    assert addresses == [(None, None)] * 5 + [("10.0.0.1", GROUP)] * 2
+
+
+def test_announcements_of_sessions(tmp_path: Path) -> None:
+    """Packed or not, by whichever version; what is encrypted stays so."""
+    lines = ("v=0", "s=Some\u2028 session", "c=IN IP4 239.1.1.1/15", "m=video 5004 RTP/AVP 33")
+    body = b"application/sdp\0" + "".join(f"{line}\r\n" for line in lines).encode()
+    head = struct.pack("!BH4s", 0, 7, f.packed("10.0.0.1"))
+    bomb = b"v=0\r\n" + b"s=x\r\n" * (1 << 20)
+    kinds = ((0x20, body), (0x21, zlib.compress(body)), (0x21, zlib.compress(bomb)),
+             (0x21, b"not packed"), (0x23, body), (0x44, body))  # fmt: skip
+    made = [
+        f.ether(f.datagram("10.0.0.1", "224.2.127.254", 9875, 9875, bytes((kind,)) + head + data))
+        for kind, data in kinds
+    ]
+    path = capture(tmp_path, made)
+    said = [line.split(": ", 1)[1] for line in sniff("-r", path).stdout.splitlines()]
+    session = '"Some\\u{2028} session", video 239.1.1.1/15 port 5004'
+    assert said == [
+        f"sap announcement, {session}",
+        f"sap announcement (compressed), {session}",
+        'sap announcement (compressed), "x"',
+        "sap announcement (compressed) [malformed: not what zlib packs: "
+        "Error -3 while decompressing data: incorrect header check]",
+        "sap announcement (encrypted)",
+        "sap deletion [malformed: SAP version 2]",
+    ]
+
+
 def test_a_direction_is_shown_where_the_file_knows_it(tmp_path: Path) -> None:
     cooked = control.dressed(control.IGMP["v2 report"])[276][0]
     path = capture(tmp_path, [cooked], 276)
@@ -185,6 +230,29 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, args: tuple[str, ...
     assert outcome.stdout == ""
     assert [line.split(":")[0] for line in outcome.stderr.splitlines()] == ["mcastctl", "hint"]
     assert args[-1].rstrip("13M") in outcome.stderr or args[0] in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("sniff", "-r", "x", "-r", "y"), "-r/--read names two files, but takes one"),
+        (("sniff", "-rx", "--read=y"), "mergecap -w - A B | mcastctl sniff -r -"),
+        (("sniff", "-r", "x", "-w", "y", "-w", "z"), "-w/--write names two files"),
+        (("send", "239.1.1.1:5004", "--file", "x", "--file", "y"), "--file names two files"),
+    ],
+)
+def test_of_two_files_none_is_forgotten(tmp_path: Path, args: tuple[str, ...], said: str) -> None:
+    for name in "xy":
+        (tmp_path / name).write_bytes(f.pcap([f.ether(control.IGMP["v2 report"])]))
+    command = ["unshare", "-Urn", sys.executable, "-m", "mcastctl", *args]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert outcome.stdout == ""
+    error, hint = outcome.stderr.splitlines()
+    assert error.startswith("mcastctl: error: ")
+    assert hint.startswith("hint: ")
+    assert said in outcome.stderr
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["x", "y"]
 
 
 def test_settings_for_every_run_contradict_nothing(tmp_path: Path) -> None:
@@ -295,8 +363,8 @@ def test_datagrams_of_any_size(tmp_path: Path) -> None:
 
 
 def test_links_that_nobody_decodes_are_counted(tmp_path: Path) -> None:
-    """IEEE 802.11, Bluetooth, USB and numbers of nobody, in one file, with frames of no bytes."""
-    linktypes = (105, 127, 6, 10, 107, 147, 187, 195, 201, 220, 249, 65535, 1)
+    """Token ring, Bluetooth, USB and numbers of nobody, in one file, with frames of no bytes."""
+    linktypes = (6, 107, 143, 147, 187, 195, 201, 220, 249, 65535, 1)
     report = control.IGMP["v2 report"]
     data = f.section() + b"".join(f.interface(one) for one in linktypes)
     for which in range(len(linktypes)):
@@ -476,6 +544,49 @@ def test_the_commentary(tmp_path: Path) -> None:
     check_schema(lines)
     assert [line["text"] for line in lines if line["type"] == "notice"] == told
     assert {line["proto"] for line in lines if line["type"] == "packet"} == {"igmp", "pim", "vrrp"}
+
+
+def test_queriers_take_turns(tmp_path: Path) -> None:
+    """Who is silent for longer than the others wait (255 s) is querier no more."""
+    general = f.igmp(0x11, 100, ".".join("0000"), f.query_tail(2, 125, []))
+    made = []
+    for second, host in ((0, 2), (1, 9), (125, 2), (381, 9), (506, 9), (520, 2), (530, 9)):
+        data = f.ether(f.ip4(f"10.0.0.{host}", "224.0.0.1", 2, general))
+        made.append(f.Record(data, (f.EPOCH + second) * 10**9))
+    lines = sniff("-r", capture(tmp_path, made), "--control").stdout.splitlines()
+    every = "IGMPv3, every 125 s, answers within 10 s"
+    assert [line.partition(" ")[2] for line in lines] == [
+        f"10.0.0.2 is the querier: {every}",
+        f"10.0.0.9 queries too but loses to 10.0.0.2: {every}",
+        "querier 10.0.0.2 asks every 125.0 s (IGMPv3)",
+        f"10.0.0.9 takes over from 10.0.0.2, silent for 256 s: {every}",
+        "querier 10.0.0.9 asks every 125.0 s (IGMPv3)",
+        f"10.0.0.2 is elected querier over 10.0.0.9: {every}",
+        f"10.0.0.9 queries too but loses to 10.0.0.2: {every}",
+    ]
+
+
+def test_vlans_are_links_of_their_own(tmp_path: Path) -> None:
+    """On a trunk the same stream in two VLANs is no duplicate, two queriers are no election."""
+    general = f.igmp(0x11, 100, ".".join("0000"), f.query_tail(2, 125, []))
+    made = []
+    for vlan in (5, 6):
+        tags = [(0x8100, vlan)]
+        made.append(f.ether(f.ip4(f"10.0.{vlan}.1", "224.0.0.1", 2, general), tags=tags))
+        for number in range(4):
+            data = struct.pack("!BBHII", 0x80, 33, number, number, 7) + b"data"
+            made.append(f.ether(f.datagram("10.0.9.9", GROUP, 4000, 5004, data), tags=tags))
+    path = capture(tmp_path, made)
+    rows = sniff("-r", path, "--streams").stdout.splitlines()[1:]
+    assert sorted(re.split(r" {2,}", row)[2] for row in rows) == ["vlan 5", "vlan 6"]
+    summary = json.loads(sniff("-r", path, "-j").stdout.splitlines()[-1])
+    assert summary["duplicates"] == 0
+    assert [one["segment"] for one in summary["streams"]] == [["vlan 5"], ["vlan 6"]]
+    told = sniff("-r", path, "--control").stdout.splitlines()
+    assert [line.split(" ", 1)[1].partition(":")[0] for line in told] == [
+        "vlan 5 10.0.5.1 is the querier",
+        "vlan 6 10.0.6.1 is the querier",
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2**63, 2**64 - 1])

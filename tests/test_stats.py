@@ -216,6 +216,16 @@ def test_transport_packets_are_counted_per_pid() -> None:
     assert stream.loss_percent == pytest.approx(100 * 3 / 10)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 16])
+def test_transport_packets_of_a_datagram_that_comes_twice_are_no_loss(size: int) -> None:
+    """Sixteen of one PID have the same counters in every datagram: then nothing came twice."""
+    sent = [0, 1, 2, 3, 3, 4, 6]  # 5 is lost
+    rows = [[(0x100, (number * size + at) & 0x0F) for at in range(size)] for number in sent]
+    statistics = heard(datagram(ts(*row)) for row in rows)
+    assert statistics.total("lost") == size % 16
+    assert statistics.total("duplicates") == size % 16
+
+
 def test_an_announced_discontinuity_is_no_loss() -> None:
     jump = Mark(MPEGTS, counters=((0x100, 9, True),))
     again = Mark(MPEGTS, counters=((0x100, 9, True),))

@@ -9,7 +9,7 @@ from typing import Any
 from mcastctl.model import frame
 from mcastctl.model.errors import McastError
 
-_DLT = {frame.RAW: 12}
+_DLT = {frame.RAW: 12, 14: 12, 100: 11}
 """Where libpcap's number for a link type is not the one files carry (pcap-common.c)."""
 
 _NETMASK_UNKNOWN = 0xFFFFFFFF

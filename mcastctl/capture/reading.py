@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mcastctl.capture.bpf import Program
+from mcastctl.capture.bpf import FilterError, Program
 from mcastctl.capture.files import CaptureFile, open_file
 from mcastctl.capture.writer import Writer
 from mcastctl.decode.explain import Explainer
@@ -17,15 +17,23 @@ Ready = Callable[[int], bool]
 
 
 class Filter:
-    """A filter expression over the frames of a file, compiled for each link type it holds."""
+    """A filter expression over the frames of a file, compiled for each link type it holds.
+
+    Frames of a link type it means nothing for do not pass; `mute` counts them by type.
+    """
 
     def __init__(self, expression: str) -> None:
         self.expression = expression
+        self.mute: dict[int, int] = {}
         self._programs: dict[int, Program] = {}
+        self._refused: FilterError | None = None
 
     def __call__(self, block: Block) -> Block:
         """Return the block with only the records that pass. Raises FilterError."""
-        program = self.compiled(block.linktype)
+        program = self._fit(block.linktype)
+        if program is None:
+            self.mute[block.linktype] += len(block.offsets)
+            return block._replace(offsets=[], numbers=[])
         kept = []
         for number, at in zip(block.numbers, block.offsets, strict=True):
             frame = frame_at(block, at)
@@ -35,8 +43,26 @@ class Filter:
             offsets=[at for _, at in kept], numbers=[number for number, _ in kept]
         )
 
+    def _fit(self, linktype: int) -> Program | None:
+        """Return the program for a link type, None where the expression fits others only."""
+        if linktype in self.mute:
+            return None
+        try:
+            return self.compiled(linktype)
+        except FilterError as error:
+            if linktype != ETHERNET:
+                Program(self.expression, ETHERNET)  # raises what is wrong on any link
+            self._refused = error
+            self.mute[linktype] = 0
+            return None
+
+    def end(self) -> None:
+        """Raise FilterError when the expression fitted nothing there was."""
+        if self._refused is not None and not self._programs:
+            raise self._refused
+
     def compiled(self, linktype: int) -> Program:
-        """Return the program for a link type."""
+        """Return the program for a link type. Raises FilterError."""
         program = self._programs.get(linktype)
         if program is None:
             program = self._programs[linktype] = Program(self.expression, linktype)
@@ -72,11 +98,15 @@ class Reading:
         """Yield blocks of records; `ready` is asked before each read (`files.Input`)."""
         source = open_file(self._path, ready)
         try:
+            if self._keep is not None and source.kind == "pcap":
+                self._keep.compiled(max(source.linktype, ETHERNET))  # the only one there will be
             yield from self._passing(source)
         finally:
             source.source.close()
-        if self._keep is not None and not source.records:
-            self._keep.compiled(max(source.linktype, ETHERNET))  # so that a mistake is told
+        if self._keep is not None:
+            self._keep.end()
+            if not source.records:
+                self._keep.compiled(max(source.linktype, ETHERNET))  # so that a mistake is told
         self.begun = True
 
     def _passing(self, source: CaptureFile) -> Iterator[Block]:
@@ -106,6 +136,18 @@ class Reading:
             for _, frame in frames(block):
                 writer.write(frame)
         yield from ()
+
+    def remarks(self) -> Iterator[Notice]:
+        """Yield what the filter could not be asked of."""
+        for linktype, number in self._keep.mute.items() if self._keep is not None else ():
+            yield Notice(
+                time.time_ns(),
+                "warning",
+                "filter",
+                f"the filter means nothing for link type {linktype}: its frames ({number}) "
+                "are left out",
+                "read without a filter to see them",
+            )
 
     def _note(self, block: Block) -> None:
         first = frame_at(block, block.offsets[0]).ts_ns

@@ -56,6 +56,9 @@ class Series:
         directory = self._path.parent.resolve()
         if not self.rotation or os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
             return
+        with suppress(PermissionError):  # a directory that is not seen is no missing one
+            if not directory.is_dir():
+                return  # opening the first file says it better
         if not user:
             raise CaptureFileError(
                 f"cannot rotate: no files can be created in {directory}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcastctl.capture import privilege
 from mcastctl.capture.live import RINGS, Wanted
-from mcastctl.capture.savefile import EMPTY, Rotation, Savefile
+from mcastctl.capture.savefile import EMPTY, Rotation, Savefile, Series
 from mcastctl.cli import live, run
 from mcastctl.cli.live import Opening
 from mcastctl.model import watch
@@ -29,12 +29,14 @@ def capture(given: dict[str, Any], name: str) -> int:
     if not given["wait"]:
         live.wanted(given)  # what is not there is said before anything is written
     who = privilege.target(os.environ)
-    # The caller of sudo gets only files he may write, and they are his; root's own are root's.
-    early = who is None or not who.invoker
+    # The caller of sudo gets only files he may write, and they are his; root's own is root's.
+    # Files in a row are all of one owner: who takes the last ones away must own the first.
+    rotation = _rotation(given)
+    early = not rotation and (who is None or not who.invoker)
     file = _open(given) if early else None
     changed = privilege.lower(who)
+    Series(given["write"], rotation).check(who.name if who and changed else "")
     file = file or _open(given)
-    file.series.check(who.name if who and changed else "")
     opening: Opening[Dump | FrameDump] = Opening(given, who, partial(_start, file))
     limits = run.limits(given)
     started_ns = time.monotonic_ns()
@@ -66,13 +68,16 @@ def capture(given: dict[str, Any], name: str) -> int:
 
 def _open(given: dict[str, Any]) -> "Savefile | FrameFile":
     """Open what is written to: libpcap fills a pcap file of one interface, or of all."""
-    path = given["write"]
-    rotation = Rotation(*(given[f"rotate_{one}"] for one in ("size", "time", "packets", "keep")))
+    path, rotation = given["write"], _rotation(given)
     if path.endswith(".pcapng") or _several(given) or not RINGS:
         from mcastctl.capture.framefile import FrameFile
 
         return FrameFile(path, rotation)
     return Savefile(path, rotation)
+
+
+def _rotation(given: dict[str, Any]) -> Rotation:
+    return Rotation(*(given[f"rotate_{one}"] for one in ("size", "time", "packets", "keep")))
 
 
 def _several(given: dict[str, Any]) -> bool:

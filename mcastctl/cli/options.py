@@ -70,10 +70,18 @@ class Command(click.Command):
         click looks '-i' up among the long options, and only an error, for which it loads the
         locale and difflib (4 ms), sends it to the short ones.
         """
-        parser = super().make_parser(ctx)
+        parser: Any = super().make_parser(ctx)
         known = getattr(parser, "_long_opt", {})
         for spelling, option in getattr(parser, "_short_opt", {}).items():
             known.setdefault(spelling, option)
+        parse = parser.parse_args
+
+        def checked(args: list[str]) -> Any:
+            parsed = parse(args)
+            _refuse_second_files(parsed[2])
+            return parsed
+
+        parser.parse_args = checked
         return parser
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -104,6 +112,18 @@ _HELP = {"-h", "--help"}
 def _as_given(param: click.Parameter, value: Any) -> Any:
     """Return a setting as the option takes it: one value may stand for a list of one."""
     return [value] if param.multiple and not isinstance(value, list) else value
+
+
+def _refuse_second_files(order: list[click.Parameter]) -> None:
+    """Refuse an option that names a file a second time: of two files one would be forgotten."""
+    for at, param in enumerate(order):
+        if param.type is p.FILE and not param.multiple and param in order[:at]:
+            hint = "run it once for each file"
+            if param.name == "read":
+                hint += "; to read captures as one: mergecap -w - A B | mcastctl sniff -r -"
+            raise ValueRangeError(
+                f"{'/'.join(param.opts)} names two files, but takes one", hint=hint
+            )
 
 
 def help_option() -> click.Option:

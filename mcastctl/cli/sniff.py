@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,7 +76,7 @@ def command(**given: Any) -> int:
         "sniff",
         [words] if words else [],
         packets.open_sink(name, given, explainer, lambda: {"packets": limits.taken}),
-        lambda loop: source(run.readable(loop, limits)),
+        lambda loop: chain(source(run.readable(loop, limits)), taken.remarks()),
         lambda: _outcome(taken, limits, writer),
     )
 

@@ -1,26 +1,32 @@
 """Announcements of sessions and services: SAP with SDP (RFC 2974, 8866) and SSDP (UPnP 2.0)."""
 
+import zlib
+
 from mcastctl.decode.cursor import Cursor, Fields, Malformed
 
 _MOST_LINES = 200
+_MOST_BYTES = 1 << 16
+"""Of a compressed announcement: no session is described in more."""
 
 
 def sap(data: bytes, fields: Fields) -> None:
     """Note what one SAP packet announces or takes back. Raises Short and Malformed."""
     cursor = Cursor(data)
     flags = cursor.u8()
+    fields["version"] = flags >> 5
+    fields["type"] = "deletion" if flags & 4 else "announcement"
     if flags >> 5 != 1:
         raise Malformed(f"SAP version {flags >> 5}")
-    fields["version"] = 1
-    fields["type"] = "deletion" if flags & 4 else "announcement"
     authentication = 4 * cursor.u8()
     fields["hash"] = cursor.u16()
     fields["origin"] = cursor.ipv6() if flags & 16 else cursor.ipv4()
     cursor.skip(authentication)
+    body = cursor.rest()
     if flags & 3:
         fields["encoded"] = "encrypted" if flags & 2 else "compressed"
-        return
-    body = cursor.rest()
+        if flags & 2:
+            return
+        body = _inflated(body)
     kind = "application/sdp"
     if b"\0" in body and not body.startswith(b"v=0"):
         head, _, body = body.partition(b"\0")
@@ -30,10 +36,18 @@ def sap(data: bytes, fields: Fields) -> None:
         _sdp(body.decode(errors="backslashreplace"), fields)
 
 
+def _inflated(data: bytes) -> bytes:
+    """Return what zlib packed (RFC 2974 section 3), within bounds, as far as it was captured."""
+    try:
+        return zlib.decompressobj().decompress(data, _MOST_BYTES)
+    except zlib.error as error:
+        raise Malformed(f"not what zlib packs: {error}") from error
+
+
 def _sdp(text: str, fields: Fields) -> None:
     """Note name, origin, connections and media of a session description."""
     media: list[Fields] = []
-    for line in text.splitlines()[:_MOST_LINES]:
+    for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]:
         key, found, value = line.partition("=")
         value = value.strip()
         if not found:
@@ -58,7 +72,9 @@ def _is_port(text: str) -> bool:
 
 def sap_info(fields: Fields) -> str:
     """Return the announcement in a few words."""
-    parts = [f"sap {fields.get('type', '')}"]
+    parts = [f"sap {fields.get('type', '')}".rstrip()]
+    if "encoded" in fields:
+        parts[0] += f" ({fields['encoded']})"
     if "session" in fields:
         parts.append(f'"{fields["session"]}"')
     for one in fields.get("media", ()):
@@ -90,6 +106,6 @@ def ssdp(data: bytes, fields: Fields) -> None:
 def ssdp_info(fields: Fields) -> str:
     """Return the message in a few words."""
     headers = fields.get("headers", {})
-    parts = [f"ssdp {fields.get('type', '')}"]
+    parts = ["ssdp", *([fields["type"]] if "type" in fields else [])]
     parts += [headers[key] for key in ("nts", "st", "nt", "location") if headers.get(key)]
     return " ".join(parts)

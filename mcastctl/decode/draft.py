@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from mcastctl.decode.cursor import Fields
 from mcastctl.model.mark import NO_MARK, Mark
 
+UNKNOWN = "unknown"
+"""The protocol of a frame whose link header does not tell one."""
+
 
 @dataclass(slots=True)
 class Draft:
     """The parts of a `Packet` that decoding finds; `info` may stay empty until the end."""
 
-    proto: str = "unknown"
+    proto: str = UNKNOWN
     src: str | None = None
     sport: int | None = None
     dst: str | None = None

@@ -1,4 +1,4 @@
-"""Link headers to the protocol they carry: Ethernet with tags, Linux cooked, raw IP, loopback.
+"""Link headers to the protocol they carry: Ethernet with tags, Linux cooked, raw IP, Wi-Fi.
 
 Numbers are LINKTYPE_ values (https://www.tcpdump.org/linktypes.html) and EtherTypes.
 """
@@ -6,6 +6,7 @@ Numbers are LINKTYPE_ values (https://www.tcpdump.org/linktypes.html) and EtherT
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mcastctl.decode import wifi, wrapped
 from mcastctl.decode.cursor import Cursor, Fields, Malformed
 from mcastctl.model import frame
 
@@ -16,9 +17,15 @@ LLC = 0x0004
 """Pseudo EtherType of an 802.3 length (ETH_P_802_2 of linux/if_ether.h)."""
 UNKNOWN = -1
 """No protocol can be told."""
+WLAN = -2
+"""A frame of Wi-Fi itself, or one that is encrypted."""
 
 _MOST_TAGS = 8
 _SNAP = b"\xaa\xaa\x03"
+_ETHERTYPE_OUIS = (0x000000, 0x0000F8)
+"""Organisations whose SNAP codes are EtherTypes: RFC 1042 and IEEE 802.1H."""
+_MOST_WRAPS = 4
+_VERSIONS = {4: IPV4, 6: IPV6}
 _PPP = {0x0021: IPV4, 0x0057: IPV6}
 _IPV6_FAMILIES = (10, 24, 28, 30)
 """AF_INET6 of Linux, the BSDs and macOS; a file keeps the number of the host that wrote it."""
@@ -45,8 +52,19 @@ def decode(linktype: int, cursor: Cursor, fields: Fields) -> Link:
 
     Raises Short and Malformed; a link type nobody knows gives UNKNOWN.
     """
-    reader = _LINKS.get(linktype)
-    return reader(cursor, fields) if reader else Link(UNKNOWN, cursor.at)
+    direction, padded = "", False
+    for _ in range(_MOST_WRAPS):
+        unwrap = wrapped.READERS.get(linktype)
+        if unwrap is None:
+            break
+        linktype, direction, padded = unwrap(cursor)
+    if linktype == wrapped.IEEE802_11:
+        clear = wifi.decode(cursor, fields, padded=padded)
+        link = Link(_logical(cursor) if clear else WLAN, cursor.at)
+    else:
+        reader = _LINKS.get(linktype)
+        link = reader(cursor, fields) if reader else Link(UNKNOWN, cursor.at)
+    return link._replace(direction=direction) if direction else link
 
 
 def _ethernet(cursor: Cursor, fields: Fields) -> Link:
@@ -64,15 +82,22 @@ def _inside(ethertype: int, cursor: Cursor, fields: Fields) -> int:
         ethertype = cursor.u16()
     if ethertype == PPPOE:
         cursor.skip(6)
-        return _PPP.get(cursor.u16(), UNKNOWN)
+        return _PPP.get(cursor.u16(), PPPOE)
     if ethertype in (MPLS, MPLS_MULTICAST):
         return _labelled(cursor, fields)
     if ethertype <= 1500:
-        if cursor.data[cursor.at : cursor.at + 3] == _SNAP:
-            cursor.skip(6)
-            return cursor.u16()
-        return LLC
+        return _logical(cursor)
     return ethertype
+
+
+def _logical(cursor: Cursor) -> int:
+    """Return what an 802.2 header carries; a SNAP code of an organisation has its OUI above it."""
+    if cursor.data[cursor.at : cursor.at + 3] != _SNAP:
+        return LLC
+    cursor.skip(3)
+    oui = int.from_bytes(cursor.take(3), "big")
+    code = cursor.u16()
+    return code if oui in _ETHERTYPE_OUIS else oui << 16 | code
 
 
 def _labelled(cursor: Cursor, fields: Fields) -> int:
@@ -90,7 +115,7 @@ def _labelled(cursor: Cursor, fields: Fields) -> int:
 def _by_nibble(cursor: Cursor) -> int:
     if not cursor.left:
         return UNKNOWN
-    return {4: IPV4, 6: IPV6}.get(cursor.data[cursor.at] >> 4, UNKNOWN)
+    return _VERSIONS.get(cursor.data[cursor.at] >> 4, UNKNOWN)
 
 
 def _raw(cursor: Cursor, fields: Fields) -> Link:
@@ -157,6 +182,16 @@ def _sll2(cursor: Cursor, fields: Fields) -> Link:
     return Link(_inside(ethertype, cursor, fields), cursor.at, direction, ifindex)
 
 
+def _snapped(cursor: Cursor, fields: Fields) -> Link:
+    return Link(_logical(cursor), cursor.at)
+
+
+def _fddi(cursor: Cursor, fields: Fields) -> Link:
+    cursor.skip(1)
+    fields["eth_dst"], fields["eth_src"] = mac(cursor.take(6)), mac(cursor.take(6))
+    return Link(_logical(cursor), cursor.at)
+
+
 def _only(ethertype: int) -> Callable[[Cursor, Fields], Link]:
     return lambda cursor, fields: Link(ethertype, cursor.at)
 
@@ -166,6 +201,9 @@ _LINKS: dict[int, Callable[[Cursor, Fields], Link]] = {
     frame.LOOP: _null,
     frame.ETHERNET: _ethernet,
     frame.PPP: _ppp,
+    10: _fddi,
+    19: _snapped,  # LINKTYPE_ATM_CLIP
+    100: _snapped,  # LINKTYPE_ATM_RFC1483
     50: _ppp,  # LINKTYPE_PPP_HDLC
     51: _pppoe,  # LINKTYPE_PPP_ETHER
     204: _directed_ppp,  # LINKTYPE_PPP_WITH_DIR

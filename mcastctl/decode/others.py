@@ -19,20 +19,29 @@ _ICMP = {
 _TCP_FLAGS = "FSRP.UEW"
 _SAPS = {0x42: "stp", 0xE0: "ipx", 0xF0: "netbeui", 0xFE: "isis"}
 
+_CISCO = 0x0C << 16
 ETHERTYPES = {
+    -2: "wlan",
     0x0806: "arp",
     0x8035: "rarp",
     0x22F0: "avtp",
     0x8809: "lacp",
     0x8863: "pppoe-discovery",
+    0x8864: "pppoe",
     0x888E: "eapol",
     0x88CC: "lldp",
     0x88F5: "mvrp",
     0x88F6: "mmrp",
     0x88F7: "ptp",
     0x9000: "loopback",
+    _CISCO | 0x0104: "port-aggregation",
+    _CISCO | 0x010B: "stp",
+    _CISCO | 0x0111: "udld",
+    _CISCO | 0x2000: "cdp",
+    _CISCO | 0x2003: "vtp",
+    _CISCO | 0x2004: "dtp",
 }
-"""Protocols that ride on the link itself, by EtherType."""
+"""Protocols that ride on the link itself, by what `link.decode` finds."""
 
 IP_PROTOCOLS = {
     ip.ESP: "esp",

@@ -2,7 +2,7 @@
 
 from mcastctl.decode import ip, link, others, protocols
 from mcastctl.decode.cursor import Cursor, Malformed, Short
-from mcastctl.decode.draft import Draft
+from mcastctl.decode.draft import UNKNOWN, Draft
 from mcastctl.decode.reassembly import Reassembly
 from mcastctl.decode.rtpflows import RtpFlows
 from mcastctl.model.frame import Frame
@@ -40,7 +40,8 @@ class Decoder:
             self._link(frame.linktype, Cursor(data), draft)
         except Short:
             if not {"truncated", "fragment"} & draft.fields.keys():
-                draft.fields["malformed"] = f"{draft.proto} ends early"
+                name = "the link header" if draft.proto == UNKNOWN else draft.proto
+                draft.fields["malformed"] = f"{name} ends early"
         except Malformed as error:
             draft.fields["malformed"] = str(error)
         self.malformed += "malformed" in draft.fields
@@ -90,11 +91,11 @@ class Decoder:
         elif header.ethertype == link.UNKNOWN:
             draft.proto = f"linktype-{linktype}"
         else:
-            code = header.ethertype
-            draft.proto = others.ETHERTYPES.get(code, f"ethertype-0x{code:04x}")
+            protocols.on_link(header.ethertype, cursor.rest(), draft)
 
     def _ip(self, cursor: Cursor, draft: Draft, ethertype: int, depth: int) -> None:
         draft.proto, draft.family = ("ip", 4) if ethertype == link.IPV4 else ("ip6", 6)
+        draft.src = draft.dst = None  # those of the link are no addresses of IP
         packet = (ip.decode4 if draft.family == 4 else ip.decode6)(cursor, draft.fields)
         draft.src, draft.dst = ip.text(packet.src), ip.text(packet.dst)
         draft.ttl = packet.ttl

@@ -1,11 +1,13 @@
 """The table of protocols: which decoder reads what, and which words sum it up."""
 
 from collections.abc import Callable
+from functools import partial
 
 from mcastctl.decode import (
     announce,
     checksum,
     dns,
+    gateways,
     igmp,
     ip,
     link,
@@ -13,6 +15,8 @@ from mcastctl.decode import (
     others,
     pim,
     pim1,
+    ptp,
+    routers,
     stream,
     udp,
     vrrp,
@@ -32,41 +36,67 @@ _INFO: dict[str, Callable[[Fields], str]] = {
     "llmnr": lambda fields: f"llmnr {dns.info(fields)}",
     "sap": announce.sap_info,
     "ssdp": announce.ssdp_info,
+    "hsrp": partial(gateways.info, "hsrp"),
+    "glbp": partial(gateways.info, "glbp"),
+    "ospf": routers.ospf_info,
+    "eigrp": routers.eigrp_info,
+    "rip": partial(routers.rip_info, "rip"),
+    "ripng": partial(routers.rip_info, "ripng"),
+    "ptp": ptp.info,
 }
+Reader = Callable[[bytes, Fields], None]
 
 
-def _deep(name: str) -> Callable[[bytes, Fields], None]:
-    """Return a decoder that hands over to scapy, imported then."""
+def _deep(name: str, head: Reader) -> Reader:
+    """Return a decoder of the head that leaves the rest to scapy, imported then."""
 
     def decode(data: bytes, fields: Fields) -> None:
         from mcastctl.decode import deep
 
-        found = deep.summarise(name, data)
-        if found is not None:
-            fields["summary"] = found[0]
-            fields |= found[1]
+        try:
+            head(data, fields)
+        finally:
+            found = deep.summarise(name, data)
+            if found is not None:
+                fields["summary"] = found[0]
+                fields |= found[1]
 
     return decode
 
 
-_APPLICATIONS: dict[int, tuple[str, Callable[[bytes, Fields], None]]] = {
+_PTP = ("ptp", _deep("ptp", ptp.decode))
+_HSRP = ("hsrp", _deep("hsrp", gateways.hsrp))
+_APPLICATIONS: dict[int, tuple[str, Reader]] = {
     1900: ("ssdp", announce.ssdp),
     5353: ("mdns", dns.decode),
     5355: ("llmnr", dns.decode),
     9875: ("sap", announce.sap),
-    319: ("ptp", _deep("ptp")),
-    320: ("ptp", _deep("ptp")),
-    520: ("rip", _deep("rip")),
-    521: ("ripng", _deep("ripng")),
-    1985: ("hsrp", _deep("hsrp")),
-    2029: ("hsrp", _deep("hsrp")),
+    319: _PTP,
+    320: _PTP,
+    520: ("rip", _deep("rip", routers.rip)),
+    521: ("ripng", _deep("ripng", routers.ripng)),
+    1985: _HSRP,
+    2029: _HSRP,
+    3222: ("glbp", gateways.glbp),
 }
 """What speaks on a well-known UDP port: name and decoder."""
+_ON_LINKS: dict[int, tuple[str, Reader]] = {0x88F7: _PTP}
+"""What speaks without IP, by EtherType, and is looked into."""
 
 
 _PIM_1 = bytes((igmp.PIM_V1,))
 _ENOUGH = 32
 """Bytes of a payload that hold the header of any numbered stream."""
+
+
+def on_link(code: int, data: bytes, draft: Draft) -> None:
+    """Decode or name what rides on the link itself. Raises Short and Malformed."""
+    known = _ON_LINKS.get(code)
+    if known is None:
+        draft.proto = others.ETHERTYPES.get(code, f"ethertype-0x{code:04x}")
+        return
+    draft.proto = known[0]
+    known[1](data, draft.fields)
 
 
 def transport(packet: Ip, draft: Draft) -> None:
@@ -139,12 +169,18 @@ def _vrrp(packet: Ip, draft: Draft) -> None:
 
 def _ospf(packet: Ip, draft: Draft) -> None:
     draft.proto = "ospf"
-    _deep("ospf" if draft.family == 4 else "ospf6")(packet.payload, draft.fields)
+    name = "ospf" if draft.family == 4 else "ospf6"
+    draft.fields["checksum_ok"] = None
+    if packet.whole:
+        pseudo = _pseudo(packet, packet.length)
+        draft.fields["checksum_ok"] = routers.ospf_checksum(packet.payload, pseudo)
+    _deep(name, routers.ospf)(packet.payload, draft.fields)
 
 
 def _eigrp(packet: Ip, draft: Draft) -> None:
     draft.proto = "eigrp"
-    _deep("eigrp")(packet.payload, draft.fields)
+    draft.fields["checksum_ok"] = checksum.is_right(packet.payload) if packet.whole else None
+    _deep("eigrp", routers.eigrp)(packet.payload, draft.fields)
 
 
 def _icmp(packet: Ip, draft: Draft) -> None:

@@ -10,10 +10,11 @@ class Continuity:
     """Counters of the PIDs of one stream; `lost` counts missing transport packets.
 
     The counter has four bits: a gap shows as its size modulo 16, and packets out of order as a
-    loss of up to 15.
+    loss of up to 15. A datagram that comes twice in a row, as behind a mirror port, is known by
+    its counters and no loss.
     """
 
-    __slots__ = ("_granted", "_last", "_room", "duplicates", "lost", "unique")
+    __slots__ = ("_before", "_granted", "_last", "_room", "duplicates", "lost", "unique")
 
     def __init__(self, room: Room | None = None) -> None:
         self._room = Room(MAX_PIDS) if room is None else room
@@ -22,6 +23,7 @@ class Continuity:
         self.lost = 0
         self.duplicates = 0
         self._last: dict[int, int] = {}
+        self._before = 0  # hash of the counters of the last datagram, 0 for none
 
     def update(self, counters: tuple[tuple[int, int, bool], ...] | None) -> None:
         """Account for the (pid, counter, discontinuity) triples of one datagram.
@@ -30,6 +32,10 @@ class Continuity:
         """
         if counters is None:
             self._last.clear()
+            self._before = 0
+            return
+        if len(counters) > 1 and self._again(counters):
+            self.duplicates += len(counters)
             return
         for pid, counter, discontinuity in counters:
             last = self._last.get(pid)
@@ -43,6 +49,12 @@ class Continuity:
             if last is not None and not discontinuity:
                 self.lost += (counter - last - 1) & 0x0F
 
+    def _again(self, counters: tuple[tuple[int, int, bool], ...]) -> bool:
+        """Tell whether these are those of the datagram before and do not go on from there."""
+        before, self._before = self._before, hash(counters)
+        pid, counter, _ = counters[0]
+        return before == self._before and self._last.get(pid) != (counter - 1) & 0x0F
+
     def _grow(self) -> bool:
         """Get places for more PIDs."""
         if self._granted >= MAX_PIDS or not self._room.take():
@@ -55,3 +67,4 @@ class Continuity:
         self._room.left += self._granted - OWN
         self._granted = OWN
         self._last.clear()
+        self._before = 0

@@ -25,16 +25,20 @@ class Event(NamedTuple):
 
 
 class Querier(NamedTuple):
-    """Who asks on a link, in which version, and when it last asked for everything."""
+    """Who asks on a link, in which version, and when it last asked for everything.
+
+    `patience_s` is how long others wait for it before they ask themselves.
+    """
 
     address: str
     version: int
     asked_ns: int
+    patience_s: float
     measured: bool = False
 
 
 class Commentary:
-    """What control messages have told so far, for each interface apart.
+    """What control messages have told so far, for each interface and VLAN apart.
 
     `forgotten` counts the memberships, neighbours and masters that made room for others.
     """
@@ -86,13 +90,21 @@ class Commentary:
             sources = "".join(f"{source}@{group} " for source in fields.get("sources", ()))
             yield Event("query", f"{packet.src} asks who wants {sources or group} ({name}{within})")
             return
-        place = ("querier", packet.iface, packet.proto)
+        place = ("querier", *_place(packet), packet.proto)
         before: Querier | None = self._known.get(place)
         interval = fields.get("query_interval_s")
         every = f", every {interval} s" if interval else ""
-        now = Querier(str(packet.src), version, packet.ts_ns)
+        now = Querier(str(packet.src), version, packet.ts_ns, _patience_s(fields))
         if before is None:
             yield Event("querier", f"{packet.src} is the querier: {name}{every}{within}")
+        elif before.address != packet.src and packet.ts_ns - before.asked_ns > (
+            before.patience_s * 1e9
+        ):
+            silent = f"silent for {(packet.ts_ns - before.asked_ns) / 1e9:.0f} s"
+            words = f"{packet.src} takes over from {before.address}, {silent}"
+            yield Event("election", f"{words}: {name}{every}{within}")
+            for one in (before.address, packet.src):
+                self._forget(("rival", *_place(packet), packet.proto, one))
         elif before.address != packet.src:
             yield from self._election(before, packet, f"{name}{every}{within}")
             if _lower(before.address, str(packet.src)):
@@ -109,7 +121,7 @@ class Commentary:
 
     def _election(self, before: Querier, packet: Packet, words: str) -> Iterator[Event]:
         """Tell of a second querier: the lower address wins (RFC 9776 section 6.6.2)."""
-        if self._remember(("rival", packet.iface, packet.proto, packet.src), True):
+        if self._remember(("rival", *_place(packet), packet.proto, packet.src), True):
             return
         loses = _lower(before.address, str(packet.src))
         verb = "queries too but loses to" if loses else "is elected querier over"
@@ -132,7 +144,7 @@ class Commentary:
     def _record(
         self, packet: Packet, mode: str, group: str, sources: list[str], *name: str
     ) -> Iterator[Event]:
-        key = ("member", packet.iface, packet.src, group)
+        key = ("member", *_place(packet), packet.src, group)
         listed = " ".join(sources)
         said = f"({name[0]})"
         if mode == "allow" or (mode in ("is_in", "to_in") and sources):
@@ -160,21 +172,21 @@ class Commentary:
                     for one in entry.get(verb, ()):
                         source = "*" if "W" in one["flags"] else one["source"]
                         pair = (source, entry["group"])
-                        if self._changes(("pim", packet.iface, packet.src, *pair), verb):
+                        if self._changes(("pim", *_place(packet), packet.src, *pair), verb):
                             yield Event(
                                 code,
                                 f"{packet.src} {verb} ({source}, {entry['group']}) "
                                 f"at {fields['upstream_neighbor']}",
                             )
         else:
-            key = ("said", packet.iface, packet.src, fields["type"])
+            key = ("said", *_place(packet), packet.src, fields["type"])
             if self._changes(key, packet.info):
                 yield Event(f"pim-{fields['type']}", f"{packet.src}: {packet.info}")
 
     def _hello(self, packet: Packet) -> Iterator[Event]:
         """Tell of neighbours that come, restart and go (RFC 7761 section 4.3)."""
         fields = packet.fields
-        key = ("neighbour", packet.iface, packet.src)
+        key = ("neighbour", *_place(packet), packet.src)
         if fields.get("holdtime_s") == 0:
             self._forget(key)
             yield Event("pim-gone", f"{packet.src} is no PIM neighbour any more")
@@ -193,7 +205,7 @@ class Commentary:
         fields = packet.fields
         if "vrid" not in fields or "priority" not in fields:
             return
-        key = ("vrrp", packet.iface, packet.family, fields["vrid"])
+        key = ("vrrp", *_place(packet), packet.family, fields["vrid"])
         name = f"VRID {fields['vrid']}"
         if fields["priority"] == 0:
             self._forget(key)
@@ -208,6 +220,17 @@ class Commentary:
                 f"{packet.src} is master of {name}{over} "
                 f"(priority {fields['priority']}, holds {holds})",
             )
+
+
+def _place(packet: Packet) -> tuple[str, ...]:
+    return packet.iface, " ".join(packet.segment)
+
+
+def _patience_s(fields: dict[str, Any]) -> float:
+    """Return the Other Querier Present Interval (RFC 9776 section 8.5), by what a query says."""
+    robustness = fields.get("robustness") or 2
+    interval_s = fields.get("query_interval_s") or 125
+    return float(robustness * interval_s + fields.get("max_response_s", 10) / 2)
 
 
 def _timed(fields: dict[str, Any]) -> bool:

@@ -40,6 +40,18 @@ class Packet(NamedTuple):
     mark: Mark = NO_MARK
     layers: tuple[str, ...] = ()
 
+    @property
+    def segment(self) -> tuple[str, ...]:
+        """Return the VLANs, MPLS labels and tunnels it was seen in, from the outermost.
+
+        What is said in one of them is not what is said in another, on whatever interface.
+        """
+        fields = self.fields
+        found = [f"vlan {one}" for one in fields.get("vlan", ())]
+        found += [f"mpls {one}" for one in fields.get("mpls", ())]
+        found += [f"tunnel {one['src']}>{one['dst']}" for one in fields.get("tunnels", ())]
+        return tuple(found)
+
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         whole, rest = divmod(self.ts_ns, 1_000_000_000)

@@ -11,31 +11,33 @@ from mcastctl.model.records import Datagram
 from mcastctl.model.stats import MAX_STREAMS, Statistics
 from mcastctl.model.stream import StreamStats
 
-MAX_PLACES = 64
-"""Interfaces (and directions) kept apart; the rest are counted together."""
+MAX_PLACES = 512
+"""Interfaces, directions, VLANs and tunnels kept apart; the rest are counted together."""
 
 
 class Row(NamedTuple):
     """One stream: its statistics, the protocol it seems to be, whether this host has joined.
 
-    `joined` is None where nobody knows, as for a file.
+    `joined` is None where nobody knows, as for a file. `segment` are the VLANs, labels and
+    tunnels it is in (`Packet.segment`).
     """
 
     stream: StreamStats
     protocol: str
     joined: bool | None
+    segment: tuple[str, ...] = ()
 
 
 class Watch:
-    """Statistics of all multicast datagrams captured, for each interface apart.
+    """Statistics of all multicast datagrams captured, for each interface and VLAN apart.
 
-    The same datagram seen on two interfaces is no duplicate. `joined` are the (interface,
+    The same datagram seen on two of them is no duplicate. `joined` are the (interface,
     group) pairs this host has joined, None where that means nothing.
     """
 
     def __init__(self, joined: Iterable[tuple[str, str]] | None = None) -> None:
         self.joined = None if joined is None else frozenset(joined)
-        self._places: dict[tuple[str, str], Statistics] = {}
+        self._places: dict[tuple[str, ...], Statistics] = {}
         self._protocols: dict[tuple[str, int, str, int], str] = {}
 
     def update(self, packet: Packet) -> None:
@@ -44,7 +46,7 @@ class Watch:
             return
         if packet.src is None or packet.dst is None or not is_multicast(packet.dst):
             return
-        place = (packet.iface, packet.direction)
+        place = (packet.iface, packet.direction, *packet.segment)
         if place not in self._places and len(self._places) >= MAX_PLACES:
             place = ("", "")
         statistics = self._places.setdefault(place, Statistics())
@@ -78,14 +80,14 @@ class Watch:
 
     def rows(self) -> Iterator[Row]:
         """Yield the streams in the order they last spoke."""
-        for statistics in self._places.values():
+        for place, statistics in self._places.items():
             for stream in statistics.streams.values():
                 flow = (stream.src, stream.sport, stream.dst, stream.dport)
                 guess = stream.kind
                 if guess in UNNUMBERED or not stream.numbered:
                     guess = self._protocols.get(flow, PLAIN)
                 joined = None if self.joined is None else (stream.iface, stream.dst) in self.joined
-                yield Row(stream, guess, joined)
+                yield Row(stream, guess, joined, place[2:])
 
     def summary(self) -> dict[str, object]:
         """Return lost, duplicates, reordered and the streams."""
@@ -95,6 +97,8 @@ class Watch:
         streams = []
         for row in self.rows():
             streams.append(row.stream.to_dict() | {"protocol": row.protocol})
+            if row.segment:
+                streams[-1]["segment"] = list(row.segment)
             if row.joined is not None:
                 streams[-1]["joined"] = row.joined
         evicted = sum(one.evicted for one in places)

@@ -15,7 +15,7 @@ from mcastctl.output.sinks import JsonLines, Sink
 Decode = Callable[[Frame, int], Packet]
 
 _DIRECTIONS = {"in": "In ", "out": "Out "}
-_LINK_FIELDS = ("eth_src", "eth_dst", "vlan", "mpls", "cast")
+_LINK_FIELDS = ("eth_src", "eth_dst", "vlan", "mpls", "cast", "wlan")
 
 
 CAPTURING, PRIVILEGE = "capturing", "privilege"
@@ -55,13 +55,13 @@ _DOTS = {code: "." for code in [*range(32), 127, 0xFFFD]}
 
 
 def _speakers(packet: Packet) -> str:
-    if packet.family:
+    if packet.family and packet.src is not None:
         head = "IP6" if packet.family == 6 else "IP"
         sport = "" if packet.sport is None else f".{packet.sport}"
         dport = "" if packet.dport is None else f".{packet.dport}"
         return f"{head} {packet.src}{sport} > {packet.dst}{dport}: "
     if packet.proto == "arp" or packet.src is None or packet.dst is None:
-        return f"{packet.proto} " if packet.info != packet.proto else ""
+        return "" if packet.info.startswith(packet.proto) else f"{packet.proto} "
     return f"{packet.src} > {packet.dst}: "
 
 

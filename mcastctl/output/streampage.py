@@ -10,8 +10,8 @@ from mcastctl.model.history import COLUMNS, Sample, Tracks
 from mcastctl.model.mark import MPEGTS
 from mcastctl.model.watch import Row
 from mcastctl.output import text
-from mcastctl.output.escape import escape
 from mcastctl.output.grid import Chart, Column, bars, legend, strip
+from mcastctl.output.streams import place
 from mcastctl.output.summaries import MOST, counted
 from mcastctl.output.view import Table
 
@@ -52,6 +52,7 @@ def _order(sort: str) -> Callable[[Sample], Any]:
         _address(one.row.stream.src, one.row.stream.sport),
         _address(one.row.stream.dst, one.row.stream.dport),
         one.row.stream.iface,
+        one.row.segment,
     )
 
 
@@ -135,7 +136,7 @@ def columns(samples: Sequence[Sample], ascii_only: bool) -> list[Column | Chart]
     found: list[Column | Chart] = [
         Column("SOURCE", 0, [host_port(one.src, one.sport) for one in streams]),
         Column("GROUP", 0, [host_port(one.dst, one.dport) for one in streams]),
-        Column("IFACE", 3, [escape(one.iface) or "-" for one in streams]),
+        Column("IFACE", 3, [place(one.row) for one in samples]),
         Column("TTL", 5, ["-" if one.ttl is None else str(one.ttl) for one in streams], right=True),
         Column("PROTOCOL", 10, [one.row.protocol for one in samples]),
         Column("PACKETS", 7, [str(one.packets) for one in samples], right=True),

@@ -30,7 +30,7 @@ def cells(row: Row) -> list[str]:
     return [
         host_port(one.src, one.sport),
         host_port(one.dst, one.dport),
-        escape(one.iface) or "-",
+        place(row),
         "-" if one.ttl is None else str(one.ttl),
         row.protocol,
         str(one.packets),
@@ -40,6 +40,11 @@ def cells(row: Row) -> list[str]:
         f"{one.jitter.ns / 1e6:.3f} ms" if one.numbered and one.kind != MPEGTS else "-",
         joined,
     ]
+
+
+def place(row: Row) -> str:
+    """Return 'eth0 vlan 5', as far as it is known."""
+    return escape(" ".join(part for part in (row.stream.iface, *row.segment) if part)) or "-"
 
 
 def _rate(value: Any, unit: str) -> str:
@@ -85,7 +90,8 @@ class Comments(Messages):
     def write(self, record: "Record | Run") -> None:
         """Take one record; the events of a packet follow it."""
         if isinstance(record, Packet):
-            self._place = where(record.iface, record.direction)
+            segment = "".join(f"{escape(one)} " for one in record.segment)
+            self._place = where(record.iface, record.direction) + segment
         elif isinstance(record, Notice) and record.code in (CAPTURING, PRIVILEGE):
             super().write(record)
         elif isinstance(record, Notice) and record.level == "info":
