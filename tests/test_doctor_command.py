@@ -194,7 +194,7 @@ def test_it_ends_in_time_beside_a_storm_of_drops(pair: Pair, world: World) -> No
         ((TARGET, "-i", "lo", "--pid", "4194304"), "No such process"),
         ((TARGET, "--role", "bystander"), "role"),
         ((TARGET, "-T", "nan"), "timeout"),
-        ((TARGET, "-j", "-o", "text"), "does not fit"),
+        ((TARGET, "-j", "-o", "text"), "contradict each other"),
         (("-i", "lo"), "the host as a whole"),
         ((TARGET, "--self-test"), "takes neither"),
         (("--probe", "--self-test"), "takes neither"),

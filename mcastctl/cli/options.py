@@ -402,11 +402,16 @@ def exec_argv(command: str | None) -> list[str] | None:
     return argv
 
 
-def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
-    """Return the format asked for; `extra` are the command's own."""
+def _chosen(output: str | None, as_json: bool) -> str:
     name = output or ("json" if as_json else "text")
     if as_json and name not in ("json", "jsonl"):
         raise ValueRangeError(f"-j and -o {name} contradict each other", hint="keep one of them")
+    return name
+
+
+def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
+    """Return the format asked for; `extra` are the command's own."""
+    name = _chosen(output, as_json)
     if name not in _FORMATS and not name.startswith(extra or "\0"):
         known = ", ".join(_FORMATS + extra).replace("dots=", "dots=BYTES")
         raise ValueRangeError(f"'{name}' is not an output format", hint=f"use {known}")
@@ -416,8 +421,8 @@ def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()
 def snapshot_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
     """Return the format asked of a command that prints once."""
     known = ("text", "json", "jsonl", *extra)
-    name = output or ("json" if as_json else "text")
-    if name not in known or (as_json and name not in ("json", "jsonl")):
+    name = _chosen(output, as_json)
+    if name not in known:
         command = click.get_current_context().info_name
         raise ValueRangeError(
             f"'{name}' is not an output format of {command}", hint=f"use {', '.join(known)}"

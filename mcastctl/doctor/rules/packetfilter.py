@@ -159,9 +159,10 @@ def remedy(rule: Rule | None, accept: str) -> str:
     if "legacy" in rule.table:
         return f"insert a rule that accepts {accept} into {word(rule.chain)} with iptables-legacy"
     place = " ".join(map(word, (rule.family, rule.table, rule.chain)))
-    if rule.handle is None:
-        return f"nft add rule {place} {accept} accept; undo: nft -a list, nft delete rule HANDLE"
+    where = f"add rule {place}"  # a policy: behind all rules
+    if rule.handle is not None:
+        where = f"insert rule {place} handle {rule.handle}"
     return (
-        f"nft insert rule {place} handle {rule.handle} {accept} accept; "
-        f"undo: nft delete rule {place} handle N (nft -a list chain {place})"
+        f"nft -ae {where} {accept} accept; "
+        f"undo: nft delete rule {place} handle N, the number that it prints"
     )
