@@ -300,6 +300,10 @@ def test_a_file_that_is_taken_away_is_made_anew(tmp_path: Path, name: str) -> No
     if name == "tx.jsonl":
         header, row = jsonl(path.read_text())
         assert (header["schema"], row["sent_datagrams_delta"]) == (exposition.SCHEMA, 1)
+        os.truncate(path, 0)
+        one.write(reading(3))
+        header, row = jsonl(path.read_text())
+        assert (header["schema"], row["sent_datagrams_total"]) == (exposition.SCHEMA, 3)
     path.unlink()
     with opened_by_another(path) as other:
         other.write(reading(7))
