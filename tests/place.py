@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -80,6 +80,14 @@ def need_room(number: int, size: int) -> None:
 
 UNROOTED = [] if ROOT or os.geteuid() != 0 else ["unshare", "--user", "--map-user=1"]
 """Before a command that gives up root and cannot where nobody else exists, as tcpdump."""
+
+
+def until(so: Callable[[], bool], timeout: float = 30) -> None:
+    """Wait for what nobody announces: state of the kernel, a file, processes."""
+    deadline = time.monotonic() + timeout
+    while not so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 class Outcome(NamedTuple):

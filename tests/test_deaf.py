@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from mishaps import Cable, Soak, State
+from place import until
 from streams import Json, Stream
 from world import Host, Running, World
 
@@ -206,24 +207,16 @@ def test_switches_hear_of_memberships_when_a_carrier_is_back(world: World) -> No
         entries = world.anchor.sh("bridge mdb show dev sw").stdout
         return all(group in entries for group in groups)
 
-    wait_for(known)
+    until(known)
     world.anchor.ip("link set sw-b0 down")
     listener.wait_stdout('"code":"no-carrier"')
-    wait_for(lambda: "239.1.1.1" not in world.anchor.sh("bridge mdb show dev sw").stdout)
+    until(lambda: "239.1.1.1" not in world.anchor.sh("bridge mdb show dev sw").stdout)
     world.anchor.ip("link set sw-b0 up")
     listener.wait_stdout('"code":"deaf"')
-    wait_for(known)
+    until(known)
     stream = ended(listener)
     assert len(stream.all("joined")) == 2
     assert notices(stream, "deaf")[0]["causes"] == ["no-carrier"]
-
-
-def wait_for(true: Callable[[], bool], timeout: float = 10) -> None:
-    """Look until it is so: a bridge tells nobody."""
-    deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_interface_is_found_again_by_what_it_was_chosen_by(world: World) -> None:
@@ -408,7 +401,7 @@ def test_lost_news_is_made_up_for(world: World) -> None:
         one.signal(signal.SIGCONT)
     programs[0].wait_stdout('"code":"news-lost"')
     programs[0].wait_stdout('"type":"joined"', count=2)
-    wait_for(lambda: '"allmulti":2' in wire.b.sh("ip -details -json link show dev b0").stdout)
+    until(lambda: '"allmulti":2' in wire.b.sh("ip -details -json link show dev b0").stdout)
     sender = wire.a.start_mcastctl(
         "send", "239.1.1.1:5004", "x", "-i", "a0", "-c", "100", "--interval", "100ms", "-q"
     )
@@ -461,7 +454,7 @@ def test_new_interfaces_join_a_capture_on_all(world: World) -> None:
     capture = start(wire.b, "sniff", "udp port 5004", "-c", "1")
     wire.pull()
     wire.plug(wire.index + 20)
-    wait_for(lambda: '"allmulti":1' in wire.b.sh("ip -details -json link show dev b0").stdout)
+    until(lambda: '"allmulti":1' in wire.b.sh("ip -details -json link show dev b0").stdout)
     assert wire.a.mcastctl("send", "239.1.1.1:5004", "x", "-i", "a0").returncode == 0
     stream = Stream.of(capture.finish())
     assert (stream.status, stream.only("packet")["ifindex"]) == (0, wire.index)

@@ -17,7 +17,7 @@ import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from members import Join, Socket, member
-from place import BY_ROOT, ROOT
+from place import BY_ROOT, ROOT, until
 from streams import Json, check_schema
 from world import Host, Place, Running, World, need
 
@@ -92,14 +92,6 @@ def ours(found: dict[str, list[Json]]) -> set[tuple[Any, ...]]:
         )
         for one in found.get("forwarding_entry", [])
     }
-
-
-def until(what: Callable[[], bool], timeout: float = 10) -> None:
-    """Wait for state of the kernel that nothing announces."""
-    deadline = time.monotonic() + timeout
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_a_host_that_forwards_nothing(world: World) -> None:

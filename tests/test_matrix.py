@@ -10,13 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from place import BY_ROOT, ROOT
+from place import BY_ROOT, ROOT, until
 from world import Host, Outcome, Place, World, need
 
 from mcastctl.model import matrix, testimony
@@ -430,13 +429,6 @@ def test_hosts_fall_silent_when_whoever_asked_is_killed(world: World) -> None:
     running.signal(signal.SIGKILL)
     until(lambda: not asking(a) and not asking(b))
     until(lambda: not any("7645" in one.sh("ss -Huln").stdout for one in (a, b)))
-
-
-def until(seen: Callable[[], bool], timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not seen():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_one_source_of_a_channel_asks_and_the_others_hear(world: World) -> None:

@@ -10,13 +10,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import Pair
-from place import Place, jsonl
+from place import Place, jsonl, until
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from streams import Stream, inject
@@ -73,14 +73,6 @@ def totals(page: str) -> dict[str, float]:
 
 def probes(*numbers: int) -> list[bytes]:
     return [probe.encode(probe.Probe(probe.DATA, 1, 0, 7, one, time.time_ns())) for one in numbers]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what a file says."""
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 FETCH = """
@@ -300,6 +292,10 @@ def test_a_file_that_is_taken_away_is_made_anew(tmp_path: Path, name: str) -> No
     if name == "tx.jsonl":
         header, row = jsonl(path.read_text())
         assert (header["schema"], row["sent_datagrams_delta"]) == (exposition.SCHEMA, 1)
+        os.truncate(path, 0)
+        one.write(reading(3))
+        header, row = jsonl(path.read_text())
+        assert (header["schema"], row["sent_datagrams_total"]) == (exposition.SCHEMA, 3)
     path.unlink()
     with opened_by_another(path) as other:
         other.write(reading(7))

@@ -28,11 +28,21 @@ class Owned(Protocol):
 M = TypeVar("M", bound=Owned)
 
 
-class Context(Generic[M]):
-    """Owns members until they are removed, detached or it is closed; iterate for them.
+class Closing:
+    """What is closed when its `with` block ends, or by `close`."""
 
-    Use as a context manager, or call `close`.
-    """
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Context(Closing, Generic[M]):
+    """Owns members until they are removed, detached or it is closed; iterate for them."""
 
     def __init__(self) -> None:
         self._members: list[M] = []
@@ -43,12 +53,6 @@ class Context(Generic[M]):
 
     def __len__(self) -> int:
         return len(self._members)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _must_be_open(self) -> None:
         if self._closed:

@@ -9,7 +9,7 @@ from mcastctl.model.configuration import PublicationConfig
 from mcastctl.model.counters import SendCounters, Snapshot, total
 from mcastctl.model.errors import QueueFullError, SocketError
 from mcastctl.net import handed, nic, sockopts
-from mcastctl.net.context import Context
+from mcastctl.net.context import Closing, Context
 from mcastctl.net.nic import Nic
 from mcastctl.net.sender import Egress, Sender, Target
 from mcastctl.net.sender import refused as refusal
@@ -38,7 +38,7 @@ class Announcement(NamedTuple):
     port: int
 
 
-class Publication:
+class Publication(Closing):
     """One group sent to from one socket, connected, so that the source is settled from the start.
 
     `config` may be an endpoint, '[SRC@]GROUP[%IFACE]:PORT'. `sock` is a UDP socket to use: it must

@@ -13,7 +13,7 @@ from mcastctl.model.counters import ReceiveCounters, Snapshot, total
 from mcastctl.model.errors import SocketError
 from mcastctl.model.records import Datagram
 from mcastctl.net import handed, nic, sockopts
-from mcastctl.net.context import Context
+from mcastctl.net.context import Closing, Context
 from mcastctl.net.nic import Nic
 from mcastctl.net.receiver import Receiver, Subscription
 from mcastctl.net.sockopts import DEFAULT_BUFFER, Socket
@@ -22,7 +22,7 @@ _MOST_WAITING = 65_536
 """Datagrams thrown away at the most when a group is left; a socket may hear unicast on."""
 
 
-class Reception:
+class Reception(Closing):
     """One group on one port and interface; hears nothing before `join`.
 
     `config` may be an endpoint, '[SRC[,SRC...]@]GROUP[%IFACE]:PORT'. `sock` is a UDP socket to

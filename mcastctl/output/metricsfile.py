@@ -2,7 +2,7 @@
 
 A reader never sees half a page (rename(2)), and never a second header or a row of somebody else
 among the rows (flock(2)). A file has one writer, who holds the lock of what lies there: a page is
-locked before it gets its name. A file that was moved or deleted meanwhile is made anew.
+locked before it gets its name. A file that was moved, deleted or emptied meanwhile is made anew.
 """
 
 import errno
@@ -175,6 +175,8 @@ class Rows:
         before = dict(self._before)
         fields = exposition.row(reading._replace(interval_s=self._unwritten_s), before)
         with _Naming(self._path):
+            if not os.fstat(self._descriptor).st_size:  # emptied by who rotates
+                self._append(self._header)
             self._append(fields)
         self._before, self._unwritten_s = before, 0.0
 
