@@ -971,8 +971,46 @@ def test_only_the_like_of_what_is_missing_acquits(way: str) -> None:
 
 
 def test_the_route_that_leads_joins() -> None:
-    """IPv6 has ff00::/8 in its local table, which comes first."""
-    assert "multicast ff15::1:1/128 dev eth0 table local" in joining(G6, "eth0")
+    """IPv6 has ff00::/8 in its local table, which comes first; a route may be there already."""
+    assert "replace multicast ff15::1:1/128 dev eth0 table local" in joining(G6, "eth0")
+    assert "prepend 239.1.1.1 dev eth0 (undo:" in joining(G4, "eth0")
+
+
+_LEGACY_RULE = Rule(
+    "ip6", "filter (iptables-legacy)", "MC", None, ("input",), (), "drop", (), 9, ""
+)
+DOUBTFUL = tuple(Rule("inet", "t", "c", n, ("input",), (), "drop", (), 0, "drop") for n in (3, 4))
+FIXES: dict[str, tuple[Facts, str]] = {
+    "ip6tables-legacy -t filter -I MC -d ff15::1:1 -p udp --dport 5000 -j ACCEPT (undo": (
+        receiver(G6, drops=drop("NETFILTER_DROP"), dropping=(_LEGACY_RULE,)),
+        "host.firewall_input",
+    ),
+    "nft insert rule inet t c ip daddr 239.1.1.1 udp dport 5000 accept": (
+        receiver(drops=drop("NETFILTER_DROP"), dropping=DOUBTFUL),  # before either
+        "host.firewall_input",
+    ),
+    "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0": (
+        receiver(drops=drop("IP_RPFILTER"), links=LINKS | {2: link(2, "eth0", ME6)}),
+        "host.no_ipv4_address",
+    ),
+    "nft insert rule bridge t c handle 4 ip6 daddr ff15::1:1 accept": (
+        switch(
+            group=G6,
+            flows=IN_ONLY,
+            drops=drop("NETFILTER_DROP"),
+            **rule("forward", family="bridge"),
+        ),
+        "net.switch_filter",
+    ),
+}
+
+
+@pytest.mark.parametrize("fix", FIXES)
+def test_the_fix_is_a_command(fix: str) -> None:
+    facts, cause = FIXES[fix]
+    found = rules.diagnose(facts)[0]
+    assert found.id == cause
+    assert found.hint.startswith(fix)
 
 
 def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:

@@ -9,7 +9,7 @@ import errno
 from typing import NamedTuple
 
 from mcastctl.model import surroundings
-from mcastctl.model.shell import word
+from mcastctl.model.shell import leading, word
 from mcastctl.model.surroundings import WINSOCK, standard
 
 
@@ -53,7 +53,7 @@ UNICAST: frozenset[int | None] = frozenset(
 )
 """Refusals that mean something else where an ordinary address is sent to."""
 _NAMED = "name the interface (-i {iface}, IP_MULTICAST_IF)"
-_TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{route}}"
+_TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{leading}}"
 _SENDING = {
     errno.ENETUNREACH: Cause(
         "tx.no_route",
@@ -132,4 +132,5 @@ def sending(number: int | None, group: str = "GROUP", iface: str = "IFACE") -> C
     table = f"ip -6 route add multicast ff00::/8 dev {named} table local"
     route = table if ":" in group else f"ip route add 224.0.0.0/4 dev {named}"
     title = found.title.format(group=group, iface=iface)
-    return Cause(found.ident, title, found.hint.format(group=group, iface=named, route=route))
+    words = {"iface": named, "route": route, "leading": leading(group, iface)}
+    return Cause(found.ident, title, found.hint.format(group=group, **words))

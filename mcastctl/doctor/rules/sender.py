@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import egress, link, network, probed, refusals, series
-from mcastctl.doctor.rules.packetfilter import describe
+from mcastctl.doctor.rules.packetfilter import describe, remedy
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
     PROVED,
@@ -76,7 +76,7 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
             "tx.route_lo",
             f"{question.group} is routed to {used[0]} and never leaves this host",
             evidence,
-            f"{joining(question.group, wanted)}; remove the route to {word(used[0])}",
+            f"{joining(question.group, wanted)}; or remove the route to {word(used[0])}",
             "host",
         )
     near = any(":" in one.src and keeps_zone(one.src) for one in flows)
@@ -118,7 +118,8 @@ def _nat(facts: Facts) -> Finding | None:
         f"source NAT turns {', '.join(sources)} into {', '.join(sorted(seen))}: receivers that "
         "name the source hear nothing",
         evidence,
-        f"exempt groups: nft insert rule TABLE CHAIN {family} daddr {block} accept",
+        f"exempt groups: {remedy(rule, f'{family} daddr {block}')}; then start the sender again: "
+        "its flow keeps the address it was given",
         "host",
     )
 
