@@ -350,6 +350,18 @@ CAUSES: list[tuple[str, Facts]] = [
         receiver(**_full(kept=20), **counters(Udp_InDatagrams=20)),
     ),
     ("rx.app_not_reading", receiver(**_full(kept=0), **counters(Udp_InDatagrams=50))),  # by others
+    (
+        "rx.app_not_reading",  # there is room left, and nobody reads
+        receiver(queues={77: (0, 4608, 9216)}),
+    ),
+    (
+        "host.firewall_prerouting",  # by NAT
+        receiver(rewriting=(rule("prerouting")["dropping"][0]._replace(verdict="redirect"),)),
+    ),
+    (
+        "host.firewall_ingress",
+        receiver(diverting=(rule("ingress", "netdev")["dropping"][0]._replace(verdict="fwd"),)),
+    ),
     ("rx.socket_filter", receiver(applications=(app(program=4),), drops=drop("SOCKET_FILTER"))),
     ("host.cgroup_bpf", receiver(drops=drop("SOCKET_FILTER"))),
     (
@@ -654,6 +666,11 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
     ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
     ("host.fragment_incomplete", {"group": G6} | counters(Ip6ReasmReqds=50)),
     ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
+    (
+        "host.firewall_prerouting",  # comes before what no socket would take
+        {"group": G6, "applications": (app(local=ME6),)}
+        | counters(**{"Ip6InReceives": 50, "dev_eth0.rx_packets": 50}),
+    ),
     ("rx.bound_wrong_port", counters(Udp_IgnoredMulti=50)),
     ("rx.joined_wrong_iface", counters(**{"Ip_InReceives": 50, "dev_eth1.rx_packets": 50})),
     (
@@ -812,6 +829,18 @@ HEALTHY = {
     "large datagrams": receiver(
         flows=flow(fragment="first") | flow(100, fragment="later"),
         **counters(Ip_ReasmReqds=150, Ip_ReasmOKs=50),
+    ),
+    "a copy sent elsewhere": receiver(
+        diverting=(rule("ingress", "netdev")["dropping"][0]._replace(verdict="dup"),)
+    ),
+    "a rule that forwards what IP has counted": receiver(
+        diverting=(rule("ingress", "netdev")["dropping"][0]._replace(verdict="fwd"),),
+        **counters(Ip_InReceives=50),
+    ),
+    "NAT of something else": receiver(
+        rewriting=(rule("prerouting")["dropping"][0]._replace(verdict="dnat"),),
+        queues={77: (0, 768, 1536)},
+        **counters(Udp_InDatagrams=50),
     ),
     "sockets that are never bound": receiver(failing=20),
     "sockets that are never bound, unseen": receiver(

@@ -192,6 +192,11 @@ def _suspects(facts: Facts, hook: str) -> list[Rule]:
     return packetfilter.suspects(facts, (hook,), _packet(facts))
 
 
+def possible(facts: Facts, rule: Rule) -> bool:
+    """Tell whether a rule may be about the datagrams in question."""
+    return packetfilter.may_match(rule, _packet(facts))
+
+
 def about(facts: Facts, rule: Rule) -> bool:
     """Tell whether a rule is about the datagrams in question without a doubt."""
     return packetfilter.must_match(rule, _packet(facts))

@@ -18,6 +18,7 @@ from mcastctl.doctor.rules import (
     sender,
     series,
     traffic,
+    unread,
 )
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
@@ -185,8 +186,9 @@ def _unmatched(facts: Facts) -> Finding | None:
     six = facts.question.family == 6
     head = "Udp6" if six else "Udp."
     if facts.moved(f"{head}IgnoredMulti") < _ENOUGH:
-        if not six and _undelivered(facts) >= 2 * _ENOUGH:
-            return None  # they do not even come to UDP: INPUT is the answer
+        lost = _undelivered(facts)
+        if _lost_early(facts) or _steady(facts, lost) if six else lost >= 2 * _ENOUGH:
+            return None  # they do not even come to UDP: the packet filter is the answer
         deaf = delivery.deaf(facts) or delivery.not_on_port(facts)
         return delivery.unmatched(facts) if deaf else None
     found = delivery.unmatched(facts)
@@ -364,7 +366,8 @@ def _port_taken(facts: Facts) -> Finding | None:
     """rx.port_in_use: by a holder whose options cannot be read, only while nobody is served."""
     unknown = all(one.options is None for one in membership.on_port(facts))
     found = membership.port_in_use(facts)
-    if found is None and unknown and not _served(facts):
+    served = facts.hidden_uid is None and _served(facts)  # hidden, others may be the served ones
+    if found is None and unknown and not served:
         return membership.port_shared(facts)
     return found
 
@@ -395,6 +398,7 @@ _RULES: tuple[Rule, ...] = (
     network.interface_local,
     network.link_local,
     traffic.redirected,
+    unread.forwarded,
     membership.missing,
     membership.filtered,
     sender.loop_off,
@@ -415,6 +419,8 @@ _RULES: tuple[Rule, ...] = (
     link.xdp,
     _prerouting,
     dropped.foreign_counted,
+    unread.rewritten,
+    unread.piling_up,
     _early,
     _other_port,
     delivery.crosstalk,

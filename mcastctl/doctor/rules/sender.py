@@ -33,7 +33,8 @@ def diagnose(facts: Facts) -> list[Finding]:
         refused = refusals.refused_bind(facts) if found.id == "net.no_traffic" else None
         return [found, *series.behind(facts, found), *([refused] if refused else [])]
     if facts.why_no_wire:
-        return [_nothing_found(facts), what_root_adds(facts)]
+        stays = [network.stays(facts)] if network.is_link_local(facts.question.group) else []
+        return [_nothing_found(facts), *stays, what_root_adds(facts)]
     return [_leaves(facts), *_remarks(facts)]
 
 
@@ -104,7 +105,8 @@ def _nat(facts: Facts) -> Finding | None:
     seen = {one.src for one in facts.outgoing()}
     if not sources or not seen or sources & seen:
         return None
-    rule = next(iter(facts.rewriting), None)
+    leaving = ("postrouting", "input", "output")
+    rule = next((one for one in facts.rewriting if set(one.hooks) & set(leaving)), None)
     bound = {one.bound.local for one in _sockets(facts, facts.outgoing())}
     if rule is None and not bound & sources:
         return None  # the sender may well have bound another address
