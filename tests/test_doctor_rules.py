@@ -350,6 +350,18 @@ CAUSES: list[tuple[str, Facts]] = [
         receiver(**_full(kept=20), **counters(Udp_InDatagrams=20)),
     ),
     ("rx.app_not_reading", receiver(**_full(kept=0), **counters(Udp_InDatagrams=50))),  # by others
+    (
+        "rx.app_not_reading",  # there is room left, and nobody reads
+        receiver(queues={77: (0, 4608, 9216)}),
+    ),
+    (
+        "host.firewall_prerouting",  # by NAT
+        receiver(rewriting=(rule("prerouting")["dropping"][0]._replace(verdict="redirect"),)),
+    ),
+    (
+        "host.firewall_ingress",
+        receiver(diverting=(rule("ingress", "netdev")["dropping"][0]._replace(verdict="fwd"),)),
+    ),
     ("rx.socket_filter", receiver(applications=(app(program=4),), drops=drop("SOCKET_FILTER"))),
     ("host.cgroup_bpf", receiver(drops=drop("SOCKET_FILTER"))),
     (
@@ -654,6 +666,11 @@ UNPRIVILEGED: list[tuple[str, dict[str, Any]]] = [
     ("host.fragment_incomplete", counters(Ip_ReasmReqds=50, Ip_ReasmFails=20)),
     ("host.fragment_incomplete", {"group": G6} | counters(Ip6ReasmReqds=50)),
     ("rx.bound_wrong_addr", {"applications": (app(local=ME4),)} | counters(Udp_IgnoredMulti=50)),
+    (
+        "host.firewall_prerouting",  # comes before what no socket would take
+        {"group": G6, "applications": (app(local=ME6),)}
+        | counters(**{"Ip6InReceives": 50, "dev_eth0.rx_packets": 50}),
+    ),
     ("rx.bound_wrong_port", counters(Udp_IgnoredMulti=50)),
     ("rx.joined_wrong_iface", counters(**{"Ip_InReceives": 50, "dev_eth1.rx_packets": 50})),
     (
@@ -834,6 +851,18 @@ HEALTHY = {
         flows=flow(fragment="first") | flow(100, fragment="later"),
         **counters(Ip_ReasmReqds=150, Ip_ReasmOKs=50),
     ),
+    "a copy sent elsewhere": receiver(
+        diverting=(rule("ingress", "netdev")["dropping"][0]._replace(verdict="dup"),)
+    ),
+    "a rule that forwards what IP has counted": receiver(
+        diverting=(rule("ingress", "netdev")["dropping"][0]._replace(verdict="fwd"),),
+        **counters(Ip_InReceives=50),
+    ),
+    "NAT of something else": receiver(
+        rewriting=(rule("prerouting")["dropping"][0]._replace(verdict="dnat"),),
+        queues={77: (0, 768, 1536)},
+        **counters(Udp_InDatagrams=50),
+    ),
     "sockets that are never bound": receiver(failing=20),
     "sockets that are never bound, unseen": receiver(
         failing=20,
@@ -992,8 +1021,46 @@ def test_only_the_like_of_what_is_missing_acquits(way: str) -> None:
 
 
 def test_the_route_that_leads_joins() -> None:
-    """IPv6 has ff00::/8 in its local table, which comes first."""
-    assert "multicast ff15::1:1/128 dev eth0 table local" in joining(G6, "eth0")
+    """IPv6 has ff00::/8 in its local table, which comes first; a route may be there already."""
+    assert "replace multicast ff15::1:1/128 dev eth0 table local" in joining(G6, "eth0")
+    assert "prepend 239.1.1.1 dev eth0 (undo:" in joining(G4, "eth0")
+
+
+_LEGACY_RULE = Rule(
+    "ip6", "filter (iptables-legacy)", "MC", None, ("input",), (), "drop", (), 9, ""
+)
+DOUBTFUL = tuple(Rule("inet", "t", "c", n, ("input",), (), "drop", (), 0, "drop") for n in (3, 4))
+FIXES: dict[str, tuple[Facts, str]] = {
+    "ip6tables-legacy -t filter -I MC -d ff15::1:1 -p udp --dport 5000 -j ACCEPT (undo": (
+        receiver(G6, drops=drop("NETFILTER_DROP"), dropping=(_LEGACY_RULE,)),
+        "host.firewall_input",
+    ),
+    "nft insert rule inet t c ip daddr 239.1.1.1 udp dport 5000 accept": (
+        receiver(drops=drop("NETFILTER_DROP"), dropping=DOUBTFUL),  # before either
+        "host.firewall_input",
+    ),
+    "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0": (
+        receiver(drops=drop("IP_RPFILTER"), links=LINKS | {2: link(2, "eth0", ME6)}),
+        "host.no_ipv4_address",
+    ),
+    "nft insert rule bridge t c handle 4 ip6 daddr ff15::1:1 accept": (
+        switch(
+            group=G6,
+            flows=IN_ONLY,
+            drops=drop("NETFILTER_DROP"),
+            **rule("forward", family="bridge"),
+        ),
+        "net.switch_filter",
+    ),
+}
+
+
+@pytest.mark.parametrize("fix", FIXES)
+def test_the_fix_is_a_command(fix: str) -> None:
+    facts, cause = FIXES[fix]
+    found = rules.diagnose(facts)[0]
+    assert found.id == cause
+    assert found.hint.startswith(fix)
 
 
 def test_a_socket_for_unicast_beside_the_one_that_joined_is_not_deaf() -> None:

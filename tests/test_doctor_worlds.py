@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -520,6 +521,43 @@ def test_cause(scene: Scene, cause: str, run: Callable[[Scene], str]) -> None:
 @pytest.mark.parametrize(("cause", "run"), ROOT_ONLY, ids=[one[0] for one in ROOT_ONLY])
 def test_cause_by_drop_reason(scene: Scene, cause: str, run: Callable[[Scene], str]) -> None:
     assert run(scene) == cause
+
+
+def policy6(scene: Scene) -> tuple[str, ...]:
+    chain = NFT.format("input").replace("priority 0", "priority 0; policy drop")
+    scene.b.sh(f"{chain} nft add rule inet t c ct state invalid drop")
+    scene.b.sh("nft add rule inet t c icmpv6 type nd-neighbor-solicit accept")
+    six(scene)
+    return "host.firewall_input", "receiver", GROUP6, scene.a.addr6()
+
+
+def addressless_all(scene: Scene) -> tuple[str, ...]:
+    source = scene.a.addr4()
+    addressless(scene)
+    return "host.no_ipv4_address", "receiver", GROUP, source
+
+
+def equal_route(scene: Scene) -> tuple[str, ...]:
+    second_way_out(scene)
+    scene.a.ip(f"route add {GROUP}/32 dev a9")
+    voice(scene.a, iface="")
+    return "tx.wrong_egress", "sender", GROUP, scene.a.addr4()
+
+
+@pytest.mark.parametrize(
+    "run", [policy6, addressless_all, equal_route], ids=lambda one: one.__name__
+)
+def test_what_the_hint_says_mends_it(scene: Scene, run: Callable[[Scene], tuple[str, ...]]) -> None:
+    cause, role, group, source = run(scene)
+    host = scene.a if role == "sender" else scene.b
+    target = f"{source}@[{group}]:{PORT}" if ":" in group else f"{source}@{group}:{PORT}"
+    asked = (target, "-i", host.ports[0], "--role", role)
+    found = doctor(host, *asked, watch="500ms")
+    assert answer(found) == cause
+    fix = re.search(r"(?:^|or: )((?:nft|sysctl|ip) [^;(]*)", found[0]["hint"])
+    assert fix
+    host.sh(fix[1])
+    assert answer(doctor(host, *asked, watch="500ms")) == "ok"
 
 
 def switched(world: World, *, snooping: bool) -> Scene:

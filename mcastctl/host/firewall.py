@@ -53,7 +53,7 @@ class Rule(NamedTuple):
 
 
 class Ruleset(NamedTuple):
-    """What may drop, and the rules that rewrite sources; `why_not` where it could not be read.
+    """What may drop, and the rules that rewrite addresses; `why_not` where it could not be read.
 
     `diverting` are those that send a packet, or a copy of it, out by another interface.
     """
@@ -172,7 +172,7 @@ def _dropped_keys(data: Any) -> Any:
 
 _LEAVING = ("accept", "return", "jump", "goto", "vmap", "queue", "xt")
 """Expressions after which a packet may not come to the next rule, though it was not dropped."""
-_REWRITING = ("snat", "masquerade", "xt")
+_REWRITING = ("snat", "masquerade", "dnat", "redirect", "xt")
 _Key = tuple[str, str, str]
 _Places = dict[_Key, tuple[set[str], set[str]]]
 

@@ -9,7 +9,7 @@ import errno
 from typing import NamedTuple
 
 from mcastctl.model import surroundings
-from mcastctl.model.shell import word
+from mcastctl.model.shell import leading, word
 from mcastctl.model.surroundings import WINSOCK, standard
 
 
@@ -53,7 +53,7 @@ UNICAST: frozenset[int | None] = frozenset(
 )
 """Refusals that mean something else where an ordinary address is sent to."""
 _NAMED = "name the interface (-i {iface}, IP_MULTICAST_IF)"
-_TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{route}}"
+_TYPED = f"remove it (see 'ip route get {{group}}'), or {_NAMED}, or: {{leading}}"
 _SENDING = {
     errno.ENETUNREACH: Cause(
         "tx.no_route",
@@ -138,4 +138,5 @@ def sending(
     route = table if ":" in group else f"ip route add 224.0.0.0/4 dev {named}"
     title = found.title.format(group=group, iface=iface)
     hint = found.hint.replace(f", or {_NAMED}", "") if chosen else found.hint
-    return Cause(found.ident, title, hint.format(group=group, iface=named, route=route))
+    words = {"iface": named, "route": route, "leading": leading(group, iface)}
+    return Cause(found.ident, title, hint.format(group=group, **words))

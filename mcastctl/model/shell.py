@@ -15,6 +15,17 @@ def word(text: str) -> str:
     return text if plain else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
+def leading(group: str, iface: str) -> str:
+    """Return the command that routes a group, and it alone, to an interface, whatever is there.
+
+    The newest of equal routes comes first in IPv4. IPv6 looks at the table `local` first, where
+    every interface has ff00::/8.
+    """
+    if ":" in group:
+        return f"ip -6 route replace multicast {group}/128 dev {word(iface)} table local metric 1"
+    return f"ip route prepend {group} dev {word(iface)}"
+
+
 def setting(version: int, iface: str, key: str, value: int) -> str:
     """Return the argument of sysctl(8) that sets what an interface has of its own.
 

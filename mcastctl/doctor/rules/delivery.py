@@ -267,7 +267,7 @@ def overflow(facts: Facts, evidence: list[str]) -> Finding | None:
             "rx.app_not_reading",
             f"{who} does not read its socket: the receive queue is full and stays full",
             evidence,
-            f"look at the process: cat /proc/{_pid(one)}/wchan; fix or restart it",
+            f"look at the process: cat /proc/{pid(one)}/wchan; fix or restart it",
             "socket",
         )
     size = f" (now {one.options.buffer} bytes)" if one.options else ""
@@ -294,7 +294,8 @@ def _reads(facts: Facts, one: Application) -> bool:
     return kept > max(_FEW, lost * _LITTLE) and taken * 2 >= kept
 
 
-def _pid(one: Application) -> int | str:
+def pid(one: Application) -> int | str:
+    """Return a process that holds a socket, or a word in its place."""
     return one.holders[0][0] if one.holders else "PID"
 
 

@@ -115,7 +115,8 @@ def no_address(facts: Facts, said: str) -> Finding:
         "host.no_ipv4_address",
         f"{name} has no IPv4 address, so the reverse path filter refuses everything",
         [said, f"link {name}: no IPv4 address", f"effective rp_filter = {value}", *counters],
-        f"give {word(name)} an address, or: sysctl {setting(4, name, 'rp_filter', 0)} (and all)",
+        f"sysctl {setting(4, 'all', 'rp_filter', 0)} {setting(4, name, 'rp_filter', 0)} (the "
+        f"larger one counts), or give {word(name)} an address",
         "host",
     )
 
@@ -152,6 +153,7 @@ def _firewall(facts: Facts, said: str) -> Finding | None:
     elif candidates:
         listed = [packetfilter.describe(facts, one) for one in candidates[:_SHOWN]]
         evidence = [said, *(f"may be it: {one}" for one in listed)]
+        rule = candidates[0]._replace(handle=None)
     elif facts.why_no_rules:
         evidence = [said, facts.why_no_rules]
     else:
@@ -191,6 +193,11 @@ def certain_suspect(facts: Facts, hook: str) -> Rule | None:
 
 def _suspects(facts: Facts, hook: str) -> list[Rule]:
     return packetfilter.suspects(facts, (hook,), _packet(facts))
+
+
+def possible(facts: Facts, rule: Rule) -> bool:
+    """Tell whether a rule may be about the datagrams in question."""
+    return packetfilter.may_match(rule, _packet(facts))
 
 
 def about(facts: Facts, rule: Rule) -> bool:
@@ -366,7 +373,8 @@ def ipsec(facts: Facts, said: str) -> Finding:
         "host.xfrm_policy",
         "an IPsec policy refuses the group",
         [said, *moved(facts, *(name for name in facts.after if name.startswith("XfrmIn")))],
-        f"ip xfrm policy: add an exception (dir in, action allow) for {facts.question.group}",
+        f"ip xfrm policy update dir in dst {facts.question.group} action allow (undo: delete dir "
+        "in dst ...); a wider policy ('ip xfrm policy list dir in') needs a larger priority number",
         "host",
     )
 

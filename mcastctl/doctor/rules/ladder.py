@@ -19,6 +19,7 @@ from mcastctl.doctor.rules import (
     series,
     silence,
     traffic,
+    unread,
 )
 from mcastctl.doctor.rules.counted import (
     ENOUGH,
@@ -181,8 +182,9 @@ def _unmatched(facts: Facts) -> Finding | None:
     six = facts.question.family == 6
     head = "Udp6" if six else "Udp."
     if facts.moved(f"{head}IgnoredMulti") < ENOUGH:
-        if not six and undelivered(facts) >= 2 * ENOUGH:
-            return None  # they do not even come to UDP: INPUT is the answer
+        lost = undelivered(facts)
+        if lost_early(facts) or steady(facts, lost) if six else lost >= 2 * ENOUGH:
+            return None  # they do not even come to UDP: the packet filter is the answer
         deaf = delivery.deaf(facts) or delivery.not_on_port(facts)
         return delivery.unmatched(facts) if deaf else None
     found = delivery.unmatched(facts)
@@ -344,7 +346,8 @@ def _port_taken(facts: Facts) -> Finding | None:
     """rx.port_in_use: by a holder whose options cannot be read, only while nobody is served."""
     unknown = all(one.options is None for one in membership.on_port(facts))
     found = membership.port_in_use(facts)
-    if found is None and unknown and not served(facts):
+    well = facts.hidden_uid is None and served(facts)  # hidden, others may be the served ones
+    if found is None and unknown and not well:
         return membership.port_shared(facts)
     return found
 
@@ -386,6 +389,7 @@ _RULES: tuple[Rule, ...] = (
     network.interface_local,
     network.link_local,
     traffic.redirected,
+    unread.forwarded,
     membership.missing,
     membership.filtered,
     sender.loop_off,
@@ -407,6 +411,8 @@ _RULES: tuple[Rule, ...] = (
     link.xdp,
     _prerouting,
     dropped.foreign_counted,
+    unread.rewritten,
+    unread.piling_up,
     _early,
     _other_port,
     delivery.crosstalk,

@@ -1,5 +1,6 @@
 """Which rule of the packet filter drops a datagram: the hooks on its path, in order."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ def _fits(match: object, packet: Packet) -> bool | None:
     """Tell whether one expression holds, None where this cannot be told."""
     if not isinstance(match, dict):
         return None
-    if _replies_only(match):
+    if _replies_only(match) or _of_another(match.get("left"), packet):
         return False
     known = _known(match.get("left"), packet)
     if known is None:
@@ -63,6 +64,19 @@ def _replies_only(match: Mapping[str, Any]) -> bool:
     return match.get("op") in ("in", "==") and wanted <= {"established", "related"}
 
 
+def _of_another(left: Any, packet: Packet) -> bool:
+    """Tell whether it looks into another protocol: nft asks for that one first, always."""
+    payload = left.get("payload") if isinstance(left, Mapping) else None
+    asked = payload.get("protocol") if isinstance(payload, Mapping) else None
+    if asked in ("ip", "ip6"):
+        return bool((asked == "ip6") != (":" in packet.dst))
+    own = {"ipv6-icmp": "icmpv6"}.get(packet.protocol, packet.protocol)
+    return bool(own) and asked in _TRANSPORTS and asked != own
+
+
+_TRANSPORTS = ("tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmpv6", "igmp", "esp", "ah")
+
+
 def _known(left: Any, packet: Packet) -> str | None:
     """Return the packet's value of what an expression looks at."""
     if not isinstance(left, Mapping):
@@ -77,10 +91,7 @@ def _known(left: Any, packet: Packet) -> str | None:
             ("ip6" if six else "ip", "nexthdr" if six else "protocol"): packet.protocol,
             ("udp", "dport"): str(packet.dport) if packet.protocol == "udp" else "no",
             ("th", "dport"): str(packet.dport) if packet.protocol == "udp" else "no",
-            ("tcp", "dport"): "no",
         }
-        if asked[0] in ("ip", "ip6") and (asked[0] == "ip6") != six:
-            return "no"
         return values.get(asked) or None
     if isinstance(meta, Mapping):
         return {
@@ -153,16 +164,34 @@ def describe(facts: Facts, rule: Rule) -> str:
 
 
 def remedy(rule: Rule | None, accept: str) -> str:
-    """Return how to let the datagrams pass, and how to undo that."""
+    """Return how to let the datagrams pass, and how to undo that; `accept` in the words of nft.
+
+    Without a handle, before everything else in its chain.
+    """
     if rule is None:
         return f"accept {accept} before the rule that drops it: see 'nft list ruleset'"
     if "legacy" in rule.table:
-        return f"insert a rule that accepts {accept} into {word(rule.chain)} with iptables-legacy"
+        return _legacy_remedy(rule, accept)
     place = " ".join(map(word, (rule.family, rule.table, rule.chain)))
-    where = f"add rule {place}"  # a policy: behind all rules
-    if rule.handle is not None:
-        where = f"insert rule {place} handle {rule.handle}"
+    before = "" if rule.handle is None else f" handle {rule.handle}"
     return (
-        f"nft -ae {where} {accept} accept; "
+        f"nft -ae insert rule {place}{before} {accept} accept; "
         f"undo: nft delete rule {place} handle N, the number that it prints"
     )
+
+
+_LEGACY = (
+    (re.compile(r"ip6? daddr (\S+)"), r"-d \1"),
+    (re.compile(r"udp dport (\d+)"), r"-p udp --dport \1"),
+    (re.compile(r"ip protocol (\w+)"), r"-p \1"),
+    (re.compile(r"icmpv6 type .*"), "-p icmpv6"),
+)
+"""Expressions of nft, and what the old program calls them."""
+
+
+def _legacy_remedy(rule: Rule, accept: str) -> str:
+    for told, words in _LEGACY:
+        accept = told.sub(words, accept)
+    program = "ip6tables-legacy" if rule.family == "ip6" else "iptables-legacy"
+    table = word(rule.table.partition(" ")[0])
+    return f"{program} -t {table} -I {word(rule.chain)} {accept} -j ACCEPT (undo: -D for -I)"

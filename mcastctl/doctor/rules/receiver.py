@@ -14,6 +14,7 @@ from mcastctl.doctor.rules import (
     series,
     silence,
     traffic,
+    unread,
 )
 from mcastctl.doctor.rules.verdict import Rule, first, info
 from mcastctl.model.records import Finding
@@ -24,11 +25,14 @@ _ARRIVED: tuple[Rule, ...] = (
     dropped.dominant,
     delivery.fragments,
     traffic.redirected,
+    unread.forwarded,
     membership.missing,
     membership.filtered,
     delivery.unmatched,
     membership.port_in_use,
     sender.loop_off,
+    unread.rewritten,
+    unread.piling_up,
     delivery.crosstalk,
     delivery.duplicates,
 )

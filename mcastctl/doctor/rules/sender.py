@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from mcastctl.doctor.facts import Facts
 from mcastctl.doctor.rules import egress, link, network, probed, refusals, series
-from mcastctl.doctor.rules.packetfilter import describe
+from mcastctl.doctor.rules.packetfilter import describe, remedy
 from mcastctl.doctor.rules.verdict import (
     INFERRED,
     PROVED,
@@ -33,7 +33,8 @@ def diagnose(facts: Facts) -> list[Finding]:
         refused = refusals.refused_bind(facts) if found.id == "net.no_traffic" else None
         return [found, *series.behind(facts, found), *([refused] if refused else [])]
     if facts.why_no_wire:
-        return [_nothing_found(facts), what_root_adds(facts)]
+        stays = [network.stays(facts)] if network.is_link_local(facts.question.group) else []
+        return [_nothing_found(facts), *stays, what_root_adds(facts)]
     return [_leaves(facts), *_remarks(facts)]
 
 
@@ -76,7 +77,7 @@ def _wrong_way(facts: Facts, used: list[str], flows: dict[Flow, int]) -> Finding
             "tx.route_lo",
             f"{question.group} is routed to {used[0]} and never leaves this host",
             evidence,
-            f"{joining(question.group, wanted)}; remove the route to {word(used[0])}",
+            f"{joining(question.group, wanted)}; or remove the route to {word(used[0])}",
             "host",
         )
     near = any(":" in one.src and keeps_zone(one.src) for one in flows)
@@ -104,7 +105,8 @@ def _nat(facts: Facts) -> Finding | None:
     seen = {one.src for one in facts.outgoing()}
     if not sources or not seen or sources & seen:
         return None
-    rule = next(iter(facts.rewriting), None)
+    leaving = ("postrouting", "input", "output")
+    rule = next((one for one in facts.rewriting if set(one.hooks) & set(leaving)), None)
     bound = {one.bound.local for one in _sockets(facts, facts.outgoing())}
     if rule is None and not bound & sources:
         return None  # the sender may well have bound another address
@@ -118,7 +120,8 @@ def _nat(facts: Facts) -> Finding | None:
         f"source NAT turns {', '.join(sources)} into {', '.join(sorted(seen))}: receivers that "
         "name the source hear nothing",
         evidence,
-        f"exempt groups: nft insert rule TABLE CHAIN {family} daddr {block} accept",
+        f"exempt groups: {remedy(rule, f'{family} daddr {block}')}; then start the sender again: "
+        "its flow keeps the address it was given",
         "host",
     )
 

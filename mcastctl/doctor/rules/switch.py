@@ -213,7 +213,9 @@ def _filtered(facts: Facts, said: list[str], rule: FilterRule | None) -> Finding
         "net.switch_filter",
         "a filter rule of the bridge drops the group",
         [*said, *([describe(facts, rule)] if rule else [])],
-        remedy(rule, f"ip daddr {facts.question.group}"),
+        remedy(
+            rule, f"{'ip6' if facts.question.family == 6 else 'ip'} daddr {facts.question.group}"
+        ),
         "network",
     )
 
@@ -274,12 +276,13 @@ def _no_entry(facts: Facts) -> Finding | None:
             INFERRED,
         )
     where = ", ".join(waiting) or "any port"
+    port = word(waiting[0]) if waiting and entering else "PORT"  # not that of an unseen sender
     return error(
         "net.switch_no_mdb",
         f"{bridge.iface} has no entry for {facts.question.group} at {where}",
         evidence,
         f"find what eats the report; a static entry: bridge mdb add dev {word(bridge.iface)} "
-        f"port {word(waiting[0]) if waiting else 'PORT'} grp {facts.question.group} permanent",
+        f"port {port} grp {facts.question.group} permanent",
         "network",
         PROVED if lost else INFERRED,
     )

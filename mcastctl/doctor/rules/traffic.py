@@ -78,13 +78,7 @@ def redirected(facts: Facts) -> Finding | None:
     if facts.why_no_wire:
         wire = facts.moved(f"dev.{name}.rx_packets")
         said = moved(facts, f"dev.{name}.rx_packets")
-    six = facts.question.family == 6
-    counted = facts.moved("Ip6InReceives" if six else "Ip.InReceives")
-    least = wire * _SHARE
-    if facts.why_no_wire:
-        counted -= _elsewhere(facts, name)
-        least = wire * (1 - _MOST)
-    if counted >= max(least, _ENOUGH) and not _gone(facts, counted):
+    if not uncounted(facts):
         return None
     for one in suspects(facts, "ingress"):
         elsewhere = any(_leads_away(facts, each) for each in one.actions)
@@ -99,6 +93,17 @@ def redirected(facts: Facts) -> Finding | None:
                 INFERRED if facts.why_no_wire else PROVED,
             )
     return None
+
+
+def uncounted(facts: Facts) -> bool:
+    """Tell whether what came in by the interface in question is missing where IP counts."""
+    name = facts.name(facts.question.ifindex)
+    counted = facts.moved("Ip6InReceives" if facts.question.family == 6 else "Ip.InReceives")
+    least = facts.wire().get(name, 0) * _SHARE
+    if facts.why_no_wire:
+        counted -= _elsewhere(facts, name)
+        least = facts.moved(f"dev.{name}.rx_packets") * (1 - _MOST)
+    return counted < max(least, _ENOUGH) or _gone(facts, counted)
 
 
 def _elsewhere(facts: Facts, name: str) -> int:

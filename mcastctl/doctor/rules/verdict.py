@@ -5,7 +5,7 @@ from collections.abc import Callable
 from mcastctl.doctor.facts import Facts
 from mcastctl.model import refusal
 from mcastctl.model.records import Finding
-from mcastctl.model.shell import word
+from mcastctl.model.shell import leading, word
 
 Rule = Callable[[Facts], Finding | None]
 """Looks for one cause; None when the facts do not show it."""
@@ -32,13 +32,9 @@ def refused(
 
 
 def joining(group: str, name: str) -> str:
-    """Return the route that leads joins, and sends, without an interface to this one.
-
-    IPv6 looks at the table `local` first, where every interface has ff00::/8.
-    """
-    if ":" in group:
-        return f"ip -6 route add multicast {group}/128 dev {word(name)} table local metric 1"
-    return f"ip route add {group} dev {word(name)} (undo: ip route del)"
+    """Return the route that leads joins, and sends, without an interface to this one."""
+    undo = "ip -6 route del table local" if ":" in group else "ip route del"
+    return f"{leading(group, name)} (undo: {undo} {group} dev {word(name)})"
 
 
 def warning(ident: str, title: str, evidence: list[str], hint: str, where: str) -> Finding:
