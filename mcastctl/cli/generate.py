@@ -58,16 +58,17 @@ full or closed; no /proc where only it knows the answer.
 """
 _BY_SIGNAL = """\
 .TP
-.BR 130 ", " 143
-Ended by SIGINT or SIGTERM, after the summary (a second SIGINT ends at once); 141 when the reader of
-the output went away.
+.BR 129 ", " 130 ", " 143
+Ended by SIGHUP, SIGINT or SIGTERM, after the summary (a second SIGINT ends at once); 141 when the
+reader of the output went away.
 .PP
 A standard output that is full or closed is status 2; locale, home and terminal change no status.
 """
 _ENVIRONMENT = """\
 .SH ENVIRONMENT
 Every option reads MCASTCTL_<COMMAND>_<OPTION>, for example MCASTCTL_LISTEN_IFACE.
-NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE choose colour where \\-\\-color does not.
+NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE choose colour where \\-\\-color does not. TERM=dumb has lines
+printed instead of a table drawn, and without UTF\\-8 in LC_ALL, LC_CTYPE or LANG only ASCII is shown.
 .SH FILES
 .TP
 .I $XDG_CONFIG_HOME/mcastctl/config.toml
