@@ -67,9 +67,9 @@ A standard output that is full or closed is status 2; locale, home and terminal 
 _ENVIRONMENT = """\
 .SH ENVIRONMENT
 Every option reads MCASTCTL_<COMMAND>_<OPTION>, for example MCASTCTL_LISTEN_IFACE.
-NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE choose colour where \\-\\-color does not. With TERM=dumb lines
-are printed where a table would be drawn; without UTF\\-8 in LC_ALL, LC_CTYPE or LANG nothing but
-ASCII is.
+NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE choose colour where \\-\\-color does not. With TERM=dumb
+lines are printed where a table would be drawn; without UTF\\-8 in LC_ALL, LC_CTYPE or LANG
+nothing but ASCII is.
 .SH FILES
 .TP
 .I $XDG_CONFIG_HOME/mcastctl/config.toml
