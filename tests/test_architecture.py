@@ -37,6 +37,7 @@ ALSO = {"decode/deep.py": {"scapy"}, "__main__.py": {"cli"}}
 
 # What is in cli/ but no command of its own.
 NOT_COMMANDS = {
+    "completion.py",
     "__init__.py",
     "app.py",
     "options.py",
