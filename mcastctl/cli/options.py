@@ -417,7 +417,9 @@ def snapshot_format(output: str | None, as_json: bool, extra: tuple[str, ...] = 
     """Return the format asked of a command that prints once."""
     known = ("text", "json", "jsonl", *extra)
     name = output or ("json" if as_json else "text")
-    if name not in known or (as_json and name not in ("json", "jsonl")):
+    if as_json and name in known and name not in ("json", "jsonl"):
+        raise ValueRangeError(f"-j and -o {name} contradict each other", hint="keep one of them")
+    if name not in known:
         command = click.get_current_context().info_name
         raise ValueRangeError(
             f"'{name}' is not an output format of {command}", hint=f"use {', '.join(known)}"
