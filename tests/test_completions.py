@@ -216,3 +216,10 @@ def test_completion_asked_for_by_no_shell(here: Place) -> None:
     outcome = here.mcastctl(env=asked, check=False)
     assert outcome.returncode == 2
     assert outcome.stderr.startswith("mcastctl: error: cannot complete: COMP_WORDS and COMP_CWORD")
+
+
+def test_the_program_itself_has_the_script(shell: Place) -> None:
+    """As the README tells those who did not install the files."""
+    for name, file in (("bash", "mcastctl.bash"), ("zsh", "_mcastctl"), ("fish", "mcastctl.fish")):
+        told = shell.mcastctl(env={"_MCASTCTL_COMPLETE": f"{name}_source"}, check=True).stdout
+        assert told.strip() == (ROOT / "completions" / file).read_text().strip()

@@ -191,7 +191,7 @@ def test_it_ends_in_time_beside_a_storm_of_drops(pair: Pair, world: World) -> No
         ((TARGET, "-i", "nope"), "no interface has the name"),
         ((TARGET, "-i", "lo", "-i", "lo"), "one interface at a time"),
         ((TARGET, "--pid", "0"), "process"),
-        ((TARGET, "-i", "lo", "--pid", "4194304"), "No such process"),
+        ((TARGET, "-i", "lo", "--pid", "4194304"), "no such process"),
         ((TARGET, "--role", "bystander"), "role"),
         ((TARGET, "-T", "nan"), "timeout"),
         ((TARGET, "-j", "-o", "text"), "contradict each other"),

@@ -215,6 +215,10 @@ BAD = [
         "",
     ),
     ("send 239.1.1.1:5004 --file /etc -i fork0", "cannot read /etc: is a directory", "name a file"),
+    ("send 239.1.1.1:5004 --file= -i fork0", "'' names no file", "--file -"),
+    ("send 239.1.1.1:5004 x --metrics=", "--metrics '' names no file", "FILE.prom"),
+    ("listen 239.1.1.1:5004 --metrics-listen 99999", "'99999' is not a port", "0 to 65535"),
+    ("routes --bridge -i eth9", "--iface is about the way of a group", "leave --iface out"),
     # words
     ("lisen 239.1.1.1:5004", "no such command 'lisen'", "did you mean 'listen'?"),
     ("frobnicate", "no such command 'frobnicate'", "mcastctl --help"),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import DEVNULL, PIPE
 
 import pytest
 from conftest import Pair, Trio
@@ -22,6 +22,8 @@ from streams import Json, Stream, inject
 from terminal import FRAME, LEFT, Terminal
 from test_streams import rtp_packet
 from world import Place, World, need
+
+from mcastctl.cli import views
 
 WIDTHS = pytest.mark.parametrize("columns", [60, 120])
 GROUP, OTHER = "239.1.1.1", "239.1.1.2"
@@ -223,7 +225,8 @@ def test_interfaces(pair: Pair, columns: int) -> None:
 def test_every_way_out_gives_the_terminal_back(world: World) -> None:
     host = world.host("a")
     args = ["listen", "-i", "lo", f"{GROUP}:5004", "--live"]
-    ways = [*map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)), "q"]
+    deadly = (signal.SIGQUIT, signal.SIGUSR1)
+    ways = [*map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *deadly)), "q"]
     for way in ways:
         with Terminal(80) as terminal:
             running = terminal.start(host, args)
@@ -238,7 +241,7 @@ def test_every_way_out_gives_the_terminal_back(world: World) -> None:
             assert terminal.attentive, way
             assert terminal.raw.count(LEFT) == 1
             assert terminal.raw.rindex(b"\x1b[?25h") > terminal.raw.rindex(FRAME)
-            heard = way != signal.SIGQUIT  # that one asks for no summary
+            heard = way not in deadly  # they ask for no summary
             assert ("heard nothing" in terminal.text) == heard
     with Terminal(80) as terminal:  # what it looks at goes away, and that is an error
         host.ip("link add name gone type veth peer name other", "link set gone up")
@@ -248,6 +251,31 @@ def test_every_way_out_gives_the_terminal_back(world: World) -> None:
         assert terminal.finish(running).returncode == 2
         assert terminal.attentive
         assert "error: no interface has the name, index or address 'gone'" in terminal.text
+
+
+def test_without_keys_it_names_none_and_tells_the_last_warning_whole(world: World) -> None:
+    with Terminal(80) as terminal:
+        host = world.host("a")
+        running = terminal.start(
+            host, ["listen", "-i", "lo", f"{GROUP}:5004", "--live"], stdin=DEVNULL
+        )
+        terminal.wait("^Ctrl-C quits; no keys")
+        host.ip("link set lo down")
+        terminal.wait("^hint: ip link set lo up$")
+        host.ip("link set lo up")
+        terminal.wait("^mcastctl: warning: deaf for .*listening again")
+        assert "hint:" not in terminal.text  # what is over needs no remedy
+        running.signal(signal.SIGINT)
+        assert terminal.finish(running).returncode == -signal.SIGINT
+
+
+def test_a_terminal_without_a_name_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.isatty", lambda descriptor: True)
+    for name, drawn in (("xterm", True), ("dumb", False), ("unknown", False), ("", False)):
+        monkeypatch.setenv("TERM", name)
+        assert views.drawn({"quiet": 0}) == drawn, name
+    monkeypatch.delenv("TERM")
+    assert not views.drawn({"quiet": 0})
 
 
 def test_stopped_and_continued_by_a_shell(world: World) -> None:

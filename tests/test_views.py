@@ -19,7 +19,7 @@ from mcastctl.model.history import (
     Sample,
     Tracks,
 )
-from mcastctl.model.interface import Rates
+from mcastctl.model.interface import Interface, Rates, rates
 from mcastctl.model.mark import NO_MARK, PROBE, Mark
 from mcastctl.model.records import Datagram, Reply
 from mcastctl.model.responders import MULTICAST, UNICAST, Responders
@@ -231,6 +231,18 @@ def test_bars_and_strips() -> None:
     marks = [OK, GAP, LATE, DUPLICATE, REORDERED, QUIET]
     assert "".join(part for part, _ in strip(marks, 6)) == ".x_:< "
     assert len({style for _, style in strip(marks, 6)}) == 6
+
+
+def test_a_driver_that_counts_no_groups_is_not_said_to_hear_none() -> None:
+    """The counter of lo stays 0 whatever comes in."""
+
+    def told(before: int, now: int) -> float | None:
+        one = Interface("lo", 1, *[None] * 7, (), None, None, None, (), {})
+        counters = [{"rx_packets": 9, "rx_multicast": number} for number in (before, now)]
+        first, second = (one._replace(counters=each) for each in counters)
+        return rates(0, 2.0, first, second).rx_multicast_per_s
+
+    assert [told(0, 0), told(0, 6), told(6, 6)] == [None, 3.0, 0.0]
 
 
 def test_interfaces_are_shown_as_their_records_tell() -> None:

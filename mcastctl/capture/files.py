@@ -60,7 +60,7 @@ class Input:
         why = (error.strerror if isinstance(error, OSError) else str(error)) or "no reason given"
         return CaptureFileError(
             f"cannot read {self.name}: {why.lower()}",
-            hint="-r takes a pcap or pcapng file, or - for standard input",
+            hint="name a pcap or pcapng file (-r - is standard input)",
         )
 
     def more(self) -> bool:
@@ -147,7 +147,7 @@ def open_file(path: str, ready: Callable[[int], bool] = lambda descriptor: True)
     hint = f"unpack it: {program} -dc FILE | mcastctl sniff -r -" if program else ""
     raise CaptureFileError(
         f"{source.name} is no capture file: it begins with {magic.hex(' ')} (offset 0)",
-        hint=hint or "-r takes pcap and pcapng files",
+        hint=hint or "pcap and pcapng are understood",
     )
 
 

@@ -6,6 +6,7 @@ An option that is silently without effect is a question answered otherwise than 
 from collections.abc import Sequence
 from typing import Any
 
+from mcastctl.cli import options as shared
 from mcastctl.model import probe
 from mcastctl.model.address import family
 from mcastctl.model.endpoint import Endpoint
@@ -68,4 +69,15 @@ def heard_from(addresses: Sequence[str], endpoints: Sequence[Endpoint]) -> None:
             raise AddressError(
                 f"--expect-from {address} can never be met: no endpoint is IPv{family(address)}",
                 hint="name an address of the family of the group",
+            )
+
+
+def routing(given: dict[str, Any]) -> None:
+    """Refuse what chooses a route where no route is shown."""
+    shown = [one for one in ("forwarding", "bridge") if given[one]]
+    for name in ("iface", "source"):
+        if shown and not given["groups"] and shared.typed(name):
+            raise ValueRangeError(
+                f"--{name} is about the way of a group, and --{shown[0]} names none",
+                hint=f"name a group, or leave --{name} out",
             )

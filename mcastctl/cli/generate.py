@@ -58,16 +58,18 @@ full or closed; no /proc where only it knows the answer.
 """
 _BY_SIGNAL = """\
 .TP
-.BR 130 ", " 143
-Ended by SIGINT or SIGTERM, after the summary (a second SIGINT ends at once); 141 when the reader of
-the output went away.
+.BR 129 ", " 130 ", " 143
+Ended by SIGHUP, SIGINT or SIGTERM, after the summary (a second SIGINT ends at once); 141 when the
+reader of the output went away.
 .PP
 A standard output that is full or closed is status 2; locale, home and terminal change no status.
 """
 _ENVIRONMENT = """\
 .SH ENVIRONMENT
 Every option reads MCASTCTL_<COMMAND>_<OPTION>, for example MCASTCTL_LISTEN_IFACE.
-NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE choose colour where \\-\\-color does not.
+NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE choose colour where \\-\\-color does not. With TERM=dumb
+lines are printed where a table would be drawn; without UTF\\-8 in LC_ALL, LC_CTYPE or LANG
+nothing but ASCII is.
 .SH FILES
 .TP
 .I $XDG_CONFIG_HOME/mcastctl/config.toml

@@ -30,7 +30,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     from mcastctl.model import units
 
     if text.isascii() and text.isdigit():
-        text = f":{text}"
+        return "127.0.0.1", units.parse_whole(text, "port", 0, 65535)
     if text.endswith(":0"):
         return p.parse_bind(text[:-2])[0] or "127.0.0.1", 0
     host, port = p.parse_bind(text)
@@ -67,6 +67,8 @@ def exporter(command: str, given: Mapping[str, Any], endpoints: list[str]) -> "E
     period_s = _period_s(command, given)
     if path is None and where is None:
         return None
+    if path == "":
+        raise ValueRangeError("--metrics '' names no file", hint="write --metrics FILE.prom")
     import socket
 
     from mcastctl.output import exposition, metricsfile

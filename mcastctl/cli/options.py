@@ -421,10 +421,9 @@ def output_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()
 def snapshot_format(output: str | None, as_json: bool, extra: tuple[str, ...] = ()) -> str:
     """Return the format asked of a command that prints once."""
     known = ("text", "json", "jsonl", *extra)
-    name = _chosen(output, as_json)
-    if name not in known:
+    if output is not None and output not in known:
         command = click.get_current_context().info_name
         raise ValueRangeError(
-            f"'{name}' is not an output format of {command}", hint=f"use {', '.join(known)}"
+            f"'{output}' is not an output format of {command}", hint=f"use {', '.join(known)}"
         )
-    return name
+    return _chosen(output, as_json)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mcastctl.cli import options
+from mcastctl.cli import contradictions, options
 from mcastctl.cli import params as p
 from mcastctl.model.address import family, keeps_zone
 from mcastctl.model.errors import NO, YES, AddressError
@@ -49,6 +49,7 @@ mcastctl routes 239.1.1.1 -q && echo leaves
 def command(**given: Any) -> int:
     """Ask, and print the answers."""
     name = options.snapshot_format(given["output"], given["as_json"])
+    contradictions.routing(given)
     options.enter_netns(given["netns"])
     from mcastctl.output import forwarding as tables
     from mcastctl.output import routes as page

@@ -58,10 +58,11 @@ def refuse_haste(interval_s: float | None) -> None:
 
 def drawn(given: Mapping[str, Any]) -> bool:
     """Tell whether there is a terminal to draw on, and somebody who wants to look."""
-    return os.isatty(1) and not given["quiet"] and os.environ.get("TERM") not in _DUMB
+    return os.isatty(1) and not given["quiet"] and os.environ.get("TERM", "") not in _DUMB
 
 
-_DUMB = ("dumb", "unknown")
+_DUMB = ("", "dumb", "unknown")
+"""Names of terminals that understand nothing but lines; Windows gives none."""
 
 
 def listening(given: Mapping[str, Any], heard: "Listening") -> "Sink":
@@ -127,7 +128,7 @@ def progress(
     given: Mapping[str, Any], sending: "Transmission", end_ns: float | None
 ) -> "Bar | None":
     """Return the bar of a run of `send` whose end is known, None where nobody would see it."""
-    seen = os.isatty(2) and os.environ.get("TERM") not in _DUMB
+    seen = os.isatty(2) and os.environ.get("TERM", "") not in _DUMB
     if not seen or given["quiet"] or given["verbose"] or sending.progress() is None:
         return None
     from mcastctl.output.progress import Bar

@@ -109,7 +109,8 @@ def _present(pid: int) -> None:
         return
     except OSError as error:
         raise ValueRangeError(
-            f"cannot look at process {pid}: {error.strerror}", hint="name a running one: 'ps -e'"
+            f"cannot look at process {pid}: {(error.strerror or 'refused').lower()}",
+            hint="name a running one: 'ps -e'",
         ) from None
 
 

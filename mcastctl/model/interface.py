@@ -79,7 +79,8 @@ class Interface(NamedTuple):
 class Rates(NamedTuple):
     """What passed an interface in one stretch of time, per second.
 
-    `rx_multicast` counts datagrams to groups that the driver took in (it may count broadcast too).
+    `rx_multicast` counts datagrams to groups that the driver took in (it may count broadcast too);
+    None as long as it has counted none at all.
     """
 
     ts_ns: int
@@ -117,7 +118,8 @@ def rates(ts_ns: int, elapsed_s: float, before: Interface, now: Interface) -> Ra
         elapsed_s=round(elapsed_s, 6),
         rx_packets_per_s=per_second("rx_packets"),
         rx_bits_per_s=per_second("rx_bytes", 8),
-        rx_multicast_per_s=per_second("rx_multicast") if "rx_multicast" in now.counters else None,
+        # Some drivers count none, as that of lo; one that does has heard something since it is up.
+        rx_multicast_per_s=per_second("rx_multicast") if now.counters.get("rx_multicast") else None,
         rx_dropped=moved("rx_dropped"),
         tx_packets_per_s=per_second("tx_packets"),
         tx_bits_per_s=per_second("tx_bytes", 8),

@@ -207,6 +207,8 @@ def open_file(path: str) -> int:
     """Return a descriptor to read `path` from, standard input for '-'."""
     if path == "-":
         return 0
+    if not path:
+        raise PayloadError("'' names no file", hint="write --file FILE, or --file - for stdin")
     try:
         descriptor = os.open(path, os.O_RDONLY)
         os.read(descriptor, 0)  # a directory opens, but refuses this

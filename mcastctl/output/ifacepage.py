@@ -18,14 +18,14 @@ _GONE = 2.5
 _ABOUT = (
     "nothing yet",
     "IN, OUT   packets a second of the last interval, then bits a second",
-    "GROUPS    packets a second to groups (some drivers count broadcast in)",
+    "GROUPS    packets a second to groups; '-': the driver has counted none so far",
     "DROPPED   packets dropped on the way in and out, since the beginning",
 )
 _SORTS: dict[str, Callable[[Rates], Any]] = {
     "index": lambda one: 0,
+    "name": lambda one: one.name,
     "rate": lambda one: -(one.rx_packets_per_s + one.tx_packets_per_s),
     "groups": lambda one: -(one.rx_multicast_per_s or 0.0),
-    "name": lambda one: one.name,
 }
 
 

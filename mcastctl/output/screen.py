@@ -24,6 +24,8 @@ _BEGIN, _END = b"\x1b[?2026h", b"\x1b[?2026l"
 _KEY_FLAGS = termios.ICANON | termios.ECHO
 _LOCAL = 3  # c_lflag of what tcgetattr returns
 _MOST_KEYS = 64
+_DEADLY = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU)
+"""What ends a process without a summary, and would leave the terminal as it is."""
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
 """What arrows and function keys send (ECMA-48 section 5.4, SS3): no key of a view."""
 
@@ -57,7 +59,7 @@ class Screen:
             signal.SIGTSTP: self._note_stop,
             signal.SIGCONT: self._note_continued,
             signal.SIGWINCH: self._note_change,
-            signal.SIGQUIT: self._die,
+            **dict.fromkeys(_DEADLY, self._die),
         }
         for number, action in actions.items():
             if signal.getsignal(number) != signal.SIG_IGN:

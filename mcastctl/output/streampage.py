@@ -111,9 +111,9 @@ class StreamPage:
         return Table(columns(ordered, self._ascii), len(ordered), self._tracks.untracked)
 
     def final(self, fields: Mapping[str, Any]) -> tuple[Table, list[str]]:
-        """Return the streams with the numbers of the whole run, the busiest first."""
+        """Return the busiest streams with the numbers of the whole run, in the order of rates."""
         every = sorted(self._rows(), key=lambda row: -row.stream.bytes)
-        whole = self._tracks.final(every[:MOST])
+        whole = sorted(self._tracks.final(every[:MOST]), key=_order("rate"))
         more = len(every) - len(whole)
         return Table(columns(whole, self._ascii), len(whole), more), self._end(fields)
 

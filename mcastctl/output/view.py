@@ -97,7 +97,7 @@ class View(Sink):
         self.descriptor = self._screen.keys_from
         self._title = ""
         self._kept: deque[str] = deque(maxlen=_MOST_KEPT)
-        self._warnings: deque[str] = deque(maxlen=_SHOWN)
+        self._warnings: list[str] = []
         self._sort = 0
         self._paused = self._helping = False
         self._passed = 0
@@ -196,7 +196,7 @@ class View(Sink):
             lines = self._lines(record)
             self._kept.extend(lines)
             if isinstance(record, Notice) and record.level != "info":
-                self._warnings.extend(lines)
+                self._warnings = lines[:_SHOWN]
             self._dirty = True
             return
         self.leave()
@@ -244,13 +244,20 @@ class View(Sink):
         return [Text(part) for line in lines for part in _wrapped(line, width)]
 
     def _foot(self) -> list[Text]:
+        legend = [] if self._page.legend is None else [self._page.legend]
+        warnings = [Text(line, "yellow") for line in self._warnings]
+        if self._screen.keys_from is None:
+            return [
+                *warnings,
+                *legend,
+                Text("Ctrl-C quits; no keys, standard input is no terminal"),
+            ]
         state = Text("PAUSED  " if self._paused else "", "bold reverse")
         go = "go on" if self._paused else "pause"
         order = self._page.sorts[self._sort]
         keys = f"q quit  p {go}  s sort: {order}  r reset  ? help"
         state.append(keys, "not bold not reverse")
-        legend = [] if self._page.legend is None else [self._page.legend]
-        return [*(Text(line, "yellow") for line in self._warnings), *legend, state]
+        return [*warnings, *legend, state]
 
     def _drawn(self, lines: Sequence[Text], width: int) -> list[str]:
         """Return lines as the terminal takes them."""
