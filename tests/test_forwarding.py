@@ -180,7 +180,15 @@ def test_what_frr_forwards(world: World, here: Place) -> None:
         daemons = []
         for daemon, text in (("zebra", ""), ("pimd", PIM)):
             (folder / f"{daemon}.conf").write_text(text)
-            command = [FRR / daemon, "-u", "frr", "-g", "frr", "-f", folder / f"{daemon}.conf"]
+            command: list[str | Path] = [
+                FRR / daemon,
+                "-u",
+                "frr",
+                "-g",
+                "frr",
+                "-f",
+                folder / f"{daemon}.conf",
+            ]
             command += ["-i", folder / f"{daemon}.pid", "-z", folder / "api"]
             command += ["--vty_socket", folder, "-P", "0"]
             inside = ["nsenter", f"--net=/proc/{r.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]

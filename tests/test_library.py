@@ -172,7 +172,7 @@ def scopes_program(interface: str, groups: list[str]) -> object:
             sock = publisher.detach(one)
             assert isinstance(sock, socket.socket)
             with sock:
-                found.append([report.destination[3], sock.getpeername()[3]])
+                found.append([report.destination[-1], sock.getpeername()[3]])
         with selectors.DefaultSelector() as selector:
             selector.register(subscriber, selectors.EVENT_READ)
             assert selector.select(10)
@@ -898,7 +898,7 @@ def test_programs_of_the_readme_are_typed(tmp_path: Path) -> None:
     paths = [tmp_path / f"program{number}.py" for number in range(len(PROGRAMS) + 1)]
     for path, source in zip(paths, [*PROGRAMS, wrong], strict=True):
         path.write_text(source)
-    mypy = [sys.executable, "-m", "mypy", "--strict", *paths]
+    mypy: list[str | Path] = [sys.executable, "-m", "mypy", "--strict", *paths]
     told = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
     (fault, typo, summary) = told.stdout.splitlines()
     assert "program3.py" in fault

@@ -223,7 +223,10 @@ def test_interfaces(pair: Pair, columns: int) -> None:
 def test_every_way_out_gives_the_terminal_back(world: World) -> None:
     host = world.host("a")
     args = ["listen", "-i", "lo", f"{GROUP}:5004", "--live"]
-    ways = [*map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)), "q"]
+    ways: list[int | str] = [
+        *map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)),
+        "q",
+    ]
     for way in ways:
         with Terminal(80) as terminal:
             running = terminal.start(host, args)
@@ -255,9 +258,11 @@ def test_stopped_and_continued_by_a_shell(world: World) -> None:
     host = world.host("a")
     command = f"{sys.executable} -m mcastctl listen -i lo {GROUP}:5004 --live"
     with Terminal(200) as terminal:
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.theirs)
+        theirs = terminal.theirs
         shell = ["setsid", "-c", "-w", "bash", "--norc", "--noediting", "-i"]
-        running = host.popen(shell, env={"TERM": "xterm", "PS1": "$ "}, **streams)
+        running = host.popen(
+            shell, env={"TERM": "xterm", "PS1": "$ "}, stdin=theirs, stdout=theirs, stderr=theirs
+        )
         terminal.wait(r"\$$")
         terminal.press(f"{command}\n")
         terminal.wait("nothing yet")

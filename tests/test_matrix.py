@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from place import BY_ROOT, ROOT
@@ -96,7 +97,12 @@ def test_what_hosts_say_is_read() -> None:
     assert testimony.heard(GROUP, {"streams": [GOOD_STREAM]}) == {"f1": Heard("10.0.0.1", 5, 0, 1)}
     assert testimony.asked(GOOD_RUN) == Asked("f1", 5, {"10.0.0.2": answer(0.5)._replace(hops=0)})
     assert testimony.asked({**GOOD_RUN, "sent": 0}).sent == 0  # every request was refused
-    told = {"type": "finding", "severity": "error", "id": "rx.not_joined", "title": "t"}
+    told: dict[str, Any] = {
+        "type": "finding",
+        "severity": "error",
+        "id": "rx.not_joined",
+        "title": "t",
+    }
     told |= {"evidence": ["e"], "hint": "h", "where": "socket", "certain": "proved", "more": [1]}
     found = testimony.finding(told)
     assert found
@@ -205,7 +211,9 @@ def test_a_list_of_hosts_is_read(tmp_path: Path) -> None:
 # --- the command
 
 
-def run_matrix(place: Place, *args: str, timeout: float = 90) -> tuple[Outcome, list[dict]]:
+def run_matrix(
+    place: Place, *args: str, timeout: float = 90
+) -> tuple[Outcome, list[dict[str, Any]]]:
     words = [sys.executable, "-m", "mcastctl", "matrix", *args, "-o", "jsonl"]
     outcome = place.run(words, check=False, timeout=timeout)
     return outcome, outcome.records
