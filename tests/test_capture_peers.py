@@ -114,7 +114,7 @@ def test_a_static_member_and_a_routing_daemon(pair: Pair, here: Place, tmp_path:
     comments.wait_stdout("10.0.1.1 joins 239.1.1.10")
     ident = f"test-{a.pid}"
     daemon = a.popen(["smcrouted", "-n", "-N", "-I", ident])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while a.run(["smcroutectl", "-I", ident, "join", "a0", "239.1.1.8"], check=False).returncode:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -195,7 +195,7 @@ def test_frr_speaks_pim_and_asks(pair: Pair, here: Place, tmp_path: Path) -> Non
             command += ["--vty_socket", folder, "-P", "0"]
             inside = ["nsenter", f"--net=/proc/{a.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
             daemons.append(here.popen([*inside, *command]))
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 40
             while not (folder / ("api" if daemon == "zebra" else "pimd.vty")).exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

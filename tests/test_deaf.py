@@ -39,7 +39,7 @@ def number(running: Running, pattern: str) -> int:
 
 def ended(running: Running) -> Stream:
     running.signal(signal.SIGINT)
-    stream = Stream.of(running.finish(20))
+    stream = Stream.of(running.finish())
     assert stream.status == -signal.SIGINT
     return stream
 
@@ -218,7 +218,7 @@ def test_switches_hear_of_memberships_when_a_carrier_is_back(world: World) -> No
     assert notices(stream, "deaf")[0]["causes"] == ["no-carrier"]
 
 
-def wait_for(true: Callable[[], bool], timeout: float = 10) -> None:
+def wait_for(true: Callable[[], bool], timeout: float = 30) -> None:
     """Look until it is so: a bridge tells nobody."""
     deadline = time.monotonic() + timeout
     while not true():

@@ -136,7 +136,7 @@ def firewall(host: Host, rule: str, hook: str = "input") -> None:
 
 def wait(watching: drops.Watch, reached: Callable[[], bool]) -> None:
     """Poll until it is so: the receiving side of a cable runs when a CPU is free for it."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while True:
         watching.poll()
         if reached():

@@ -94,7 +94,7 @@ def ours(found: dict[str, list[Json]]) -> set[tuple[Any, ...]]:
     }
 
 
-def until(what: Callable[[], bool], timeout: float = 10) -> None:
+def until(what: Callable[[], bool], timeout: float = 30) -> None:
     """Wait for state of the kernel that nothing announces."""
     deadline = time.monotonic() + timeout
     while not what():
@@ -320,7 +320,7 @@ def test_what_a_bridge_knows(world: World, snooping: int, querier: int, version:
 def settle(look: Callable[[], object]) -> None:
     """Wait until two looks see the same: reports of the joins are still on their way."""
     before = look()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     same = 0
     while same < 5:
         time.sleep(0.1)

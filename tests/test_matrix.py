@@ -550,13 +550,13 @@ def test_the_example_for_ansible(world: World, tmp_path: Path) -> None:
         "ANSIBLE_HOME": str(tmp_path),
         "ANSIBLE_LOCAL_TEMP": str(tmp_path),
     }
-    silent = b.run(play, check=False, cwd=tmp_path, env=env, timeout=60)
+    silent = b.run(play, check=False, cwd=tmp_path, env=env, timeout=100)
     assert silent.returncode == 2
     assert "heard none of 1 expected" in silent.stdout, silent.stdout + silent.stderr
     a.popen([sys.executable, "-m", "mcastctl", "send", "239.1.1.1:5004", *SENDING])
-    heard = b.run(play, check=False, cwd=tmp_path, env=env, timeout=60)
+    heard = b.run(play, check=False, cwd=tmp_path, env=env, timeout=100)
     assert heard.returncode == 0, heard.stdout
     assert re.search(r"[1-9][0-9]* datagrams, 0 lost", heard.stdout)
 
 
-SENDING = ["-i", "a0", "--probe", "--pps", "50", "-T", "60s", "-q"]
+SENDING = ["-i", "a0", "--probe", "--pps", "50", "-T", "120s", "-q"]

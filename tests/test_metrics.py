@@ -77,7 +77,7 @@ def probes(*numbers: int) -> list[bytes]:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for what a file says."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -85,7 +85,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 FETCH = """
 import sys, urllib.request
-with urllib.request.urlopen(sys.argv[1], timeout=5) as answer:
+with urllib.request.urlopen(sys.argv[1], timeout=30) as answer:
     sys.stdout.write(answer.headers["Content-Type"] + "\\n" + answer.read().decode())
 """
 
