@@ -43,6 +43,7 @@ NOT_COMMANDS = {
     "params.py",
     "refusals.py",
     "config.py",
+    "completion.py",
     "run.py",
     "generate.py",
     "live.py",

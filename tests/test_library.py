@@ -419,7 +419,11 @@ def misuse_program() -> object:
 
     config = PublicationConfig("239.1.1.1", 5004, interface="lo")
     mine = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(4)]
-    for of_them, one in ((Publisher(), config), (Subscriber(), "239.1.1.1%lo:5004")):
+    both: list[tuple[Any, Any]] = [
+        (Publisher(), config),
+        (Subscriber(), "239.1.1.1%lo:5004"),
+    ]
+    for of_them, one in both:
         sock = mine.pop()
         member = of_them.add(one, sock)
         refused(of_them.add, one, sock)
@@ -866,7 +870,7 @@ def test_every_public_name_is_there_and_loaded_only_when_used() -> None:
         assert getattr(mcastctl, name) is not None
         assert name in dir(mcastctl)
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        _ = mcastctl.Nonsense
+        _ = mcastctl.Nonsense  # type: ignore[attr-defined]
     code = "import mcastctl, sys; print(sorted(m for m in sys.modules if 'mcastctl.' in m))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
