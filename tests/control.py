@@ -33,7 +33,9 @@ RECORDS6 = [
     (5, "ff3e::5", [B6]),
     (6, "ff3e::6", [B6]),
 ]
-MANY = [(4, f"239.1.{at >> 8}.{at & 255}", []) for at in range(183)]
+MANY: list[tuple[int, str, list[str]]] = [
+    (4, f"239.1.{at >> 8}.{at & 255}", []) for at in range(183)
+]
 
 IGMP = {
     "v1 query": _igmp("224.0.0.1", f.igmp(0x11, 0, ANY), options=b""),

@@ -80,7 +80,7 @@ class Flood:
         self._running.write(f"{number} {rate}\n")
         self._times += 1
 
-    def wait(self, timeout: float = 30) -> None:
+    def wait(self, timeout: float = 60) -> None:
         """Wait for everything started."""
         self._running.wait_stdout("^sent ", timeout, count=self._times)
 
@@ -107,7 +107,7 @@ def waiting(host: Host, port: int) -> tuple[int, int]:
     return queued, dropped
 
 
-def read_up(host: Host, port: int, timeout: float = 20) -> None:
+def read_up(host: Host, port: int, timeout: float = 60) -> None:
     """Wait until nothing waits in the buffers of a port."""
     deadline = time.monotonic() + timeout
     while waiting(host, port)[0]:

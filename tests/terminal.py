@@ -81,7 +81,7 @@ class Terminal:
         """What is on the screen now, as one string."""
         return "\n".join(self.lines)
 
-    def wait(self, pattern: str, timeout: float = 20) -> re.Match[str]:
+    def wait(self, pattern: str, timeout: float = 30) -> re.Match[str]:
         """Read until the screen shows the pattern."""
         deadline = time.monotonic() + timeout
         while not (found := re.search(pattern, self.text, re.MULTILINE)):
@@ -90,7 +90,7 @@ class Terminal:
             assert self._read(left), f"it ended without {pattern!r}:\n{self.text}"
         return found
 
-    def finish(self, running: Running, timeout: float = 20) -> Outcome:
+    def finish(self, running: Running, timeout: float = 30) -> Outcome:
         """Read until the command has ended and everything it wrote was seen."""
         os.close(self.theirs)
         self.theirs = -1

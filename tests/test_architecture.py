@@ -37,13 +37,13 @@ ALSO = {"decode/deep.py": {"scapy"}, "__main__.py": {"cli"}}
 
 # What is in cli/ but no command of its own.
 NOT_COMMANDS = {
-    "completion.py",
     "__init__.py",
     "app.py",
     "options.py",
     "params.py",
     "refusals.py",
     "config.py",
+    "completion.py",
     "run.py",
     "generate.py",
     "live.py",

@@ -208,7 +208,7 @@ def test_a_filter_passes_what_tcpdump_passes(tmp_path: Path, expression: str) ->
     path = tmp_path / "all.pcap"
     path.write_bytes(f.pcap([f.ether(packet) for packet in control.ALL.values()]))
     theirs = tmp_path / "theirs.pcap"
-    command = [*UNROOTED, "tcpdump", "-r", path, "-w", theirs, expression]
+    command: list[str | Path] = [*UNROOTED, "tcpdump", "-r", path, "-w", theirs, expression]
     subprocess.run(command, capture_output=True, check=True)
     copy = tmp_path / "ours.pcap"
     sniff("-r", path, "-w", copy, *expression.split())

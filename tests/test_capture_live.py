@@ -116,7 +116,7 @@ def test_the_default_filter(pair: Pair, tmp_path: Path, interface: str, write: b
     expected = len(WANTED) + 1 - (write and interface == "any")
     stop = ["-c", str(expected), "-T", "60s"]
     path = tmp_path / "all.pcap"
-    into = ["-w", path] if write else []
+    into: list[str | Path] = ["-w", path] if write else []
     capture = start(b, "-j", "-i", interface, *stop, *into)
     put_on_wire(a)
     outcome = capture.finish()
@@ -236,7 +236,7 @@ def test_an_interface_without_link_headers(
     host = world.host("a")
     tun = host.popen([sys.executable, "-c", TUN, "t0"], stdin=subprocess.PIPE)
     tun.wait_stdout("up")
-    into = ["-w", tmp_path / "x.pcap"] if write else []
+    into: list[str | Path] = ["-w", tmp_path / "x.pcap"] if write else []
     capture = start(host, "-j", "-i", interface, *into, *expression.split())
     tun.write("go\n")
     tun.wait_stdout("sent")
@@ -308,7 +308,7 @@ def test_silence_ends_on_time(
     world: World, tmp_path: Path, write: bool, args: Sequence[str], reason: str
 ) -> None:
     host = world.host("a")
-    into = ["-w", tmp_path / "none.pcap"] if write else []
+    into: list[str | Path] = ["-w", tmp_path / "none.pcap"] if write else []
     capture = start(host, "-j", "-i", "lo", *args, *into)
     began = time.monotonic()
     found = Stream.of(capture.finish())
@@ -326,7 +326,7 @@ def test_a_signal_ends_it_with_everything_said(
 ) -> None:
     a, b = pair
     path = tmp_path / "some.pcap"
-    into = ["-w", path] if write else []
+    into: list[str | Path] = ["-w", path] if write else []
     capture = start(b, "-j", "-i", "b0", *into, "udp port 5004")
     assert a.mcastctl("send", "239.1.1.1:5004", "-c", "50", "--pps", "1000", "x").returncode == 0
     capture.signal(number)
@@ -477,7 +477,7 @@ def test_a_pipe_gets_the_capture(pair: Pair, tmp_path: Path) -> None:
 def test_what_the_kernel_dropped_is_told_exactly(pair: Pair, tmp_path: Path, write: bool) -> None:
     """A stopped capture with little memory loses, and the sum must come out."""
     a, b = pair
-    into = ["-w", tmp_path / "x.pcap"] if write else ["-j"]
+    into: list[str | Path] = ["-w", tmp_path / "x.pcap"] if write else ["-j"]
     capture = start(b, "-i", "b0", "--rcvbuf", "1MiB", *into, "-j", "udp port 5004")
     capture.signal(signal.SIGSTOP)
     burst(a, 4000, size=1000)

@@ -46,12 +46,12 @@ def start_witness(host: Host, here: Place, path: Path) -> Running:
     path.touch()
     port = host.ports[0]
     if not ROOT:
-        witness = host.popen(["dumpcap", "-q", "-p", "-i", port, "-f", FILTER, "-w", path])
+        witness = host.popen(["dumpcap", "-q", "-p", "-i", port, "-f", FILTER, "-w", str(path)])
         witness.wait_stderr("File: ")
         return witness
     inside = ["nsenter", f"--net=/proc/{host.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
     command = ["tcpdump", "-Z", "root", "-U", "-p", "--immediate-mode", "-i", port]
-    command += ["-w", path, FILTER]
+    command += ["-w", str(path), FILTER]
     witness = here.popen([*inside, *command])
     witness.wait_stderr("listening on")
     return witness
@@ -114,7 +114,7 @@ def test_a_static_member_and_a_routing_daemon(pair: Pair, here: Place, tmp_path:
     comments.wait_stdout("10.0.1.1 joins 239.1.1.10")
     ident = f"test-{a.pid}"
     daemon = a.popen(["smcrouted", "-n", "-N", "-I", ident])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while a.run(["smcroutectl", "-I", ident, "join", "a0", "239.1.1.8"], check=False).returncode:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -182,12 +182,20 @@ def test_frr_speaks_pim_and_asks(pair: Pair, here: Place, tmp_path: Path) -> Non
         daemons = []
         for daemon, text in (("zebra", ""), ("pimd", "interface a0\n ip pim\n ip igmp\n")):
             (folder / f"{daemon}.conf").write_text(text)
-            command = [FRR / daemon, "-u", "frr", "-g", "frr", "-f", folder / f"{daemon}.conf"]
+            command: list[str | Path] = [
+                FRR / daemon,
+                "-u",
+                "frr",
+                "-g",
+                "frr",
+                "-f",
+                folder / f"{daemon}.conf",
+            ]
             command += ["-i", folder / f"{daemon}.pid", "-z", folder / "api"]
             command += ["--vty_socket", folder, "-P", "0"]
             inside = ["nsenter", f"--net=/proc/{a.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
             daemons.append(here.popen([*inside, *command]))
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 40
             while not (folder / ("api" if daemon == "zebra" else "pimd.vty")).exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

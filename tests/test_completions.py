@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from place import PATH
@@ -139,7 +139,7 @@ class Typist:
     def __init__(self, place: Place, name: str, terminal: Terminal) -> None:
         args, begin = self.START[name]
         self._terminal = terminal
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.theirs)
+        streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.theirs)
         env = {"PATH": f"{place.config_home / 'bin'}:{PATH}", "TERM": "xterm"}
         place.popen(["setsid", "-c", "-w", *args], env=env, cwd=place.config_home, **streams)
         for line in begin:

@@ -40,7 +40,7 @@ def number(running: Running, pattern: str) -> int:
 
 def ended(running: Running) -> Stream:
     running.signal(signal.SIGINT)
-    stream = Stream.of(running.finish(20))
+    stream = Stream.of(running.finish())
     assert stream.status == -signal.SIGINT
     return stream
 
@@ -135,8 +135,8 @@ def test_every_fault_is_told_and_survived(world: World, tmp_path: Path) -> None:
         assert [one for one in causes if one] == [{"no-carrier"}, *[{"gone"}] * 3], name
         assert stream.summary["deaf_s"] == pytest.approx(sum(one["deaf_s"] for one in deaf), abs=1)
         assert stream.summary["kernel_drops"] == 0
-        for one, moment in zip(deaf, undone.values(), strict=False):
-            assert one["ts"] < moment + SOON_S, (name, one)
+        for over, moment in zip(deaf, undone.values(), strict=False):
+            assert over["ts"] < moment + SOON_S, (name, over)
     for name, joins in (("listen", 3), ("echo", 1)):
         stream = heard[name]
         assert len(stream.all("joined")) == len(stream.all("left")) == 4 * joins

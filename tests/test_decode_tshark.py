@@ -265,7 +265,7 @@ def test_every_message_within_a_snap_length(tmp_path: Path, snaplen: int) -> Non
     compare(path)
 
 
-WORDS = {
+WORDS: dict[str, list[str] | dict[int, str]] = {
     "hsrp.opcode": ["hello", "coup", "resign"],
     "hsrp2.opcode": ["hello", "coup", "resign"],
     "hsrp.state": {0: "initial", 1: "learn", 2: "listen", 4: "speak", 8: "standby", 16: "active"},

@@ -125,7 +125,7 @@ def database(world: World) -> str:
 def unreachable(pair: Pair, world: World) -> None:
     """Wait until the switch keeps the group from b: it begins with its first answers."""
     watching = wire.watch(pair.b)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while True:
         known = len([one for one in wire.packets(watching) if one.dst == GROUP])
         wire.settled(watching, pair.a)
@@ -149,7 +149,7 @@ def test_a_join_makes_it_flow_through_a_switch(world: World) -> None:
     assert findings[0]["certain"] == "proved"
     assert "only the membership was missing" in evidence(findings, "rx.not_joined")
     assert "010101EF" not in pair.b.proc("igmp")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while GROUP in database(world):  # the switch asks once more before it forgets
         assert time.monotonic() < deadline, database(world)
         time.sleep(0.05)
@@ -275,7 +275,7 @@ def test_it_is_announced_and_in_time(pair: Pair) -> None:
     ear(pair.b)
     start = time.monotonic()
     outcome = pair.b.mcastctl("doctor", TARGET, "--probe", "-T", "500ms")
-    assert time.monotonic() - start < 0.5 + 2 + 5  # a loaded machine
+    assert time.monotonic() - start < 0.5 + 2 + 20  # a loaded machine
     said = outcome.stderr.splitlines()
     assert all(line.startswith("probe: ") for line in said)
     assert said[0].startswith("probe: by b0: no -i names another interface")
@@ -350,7 +350,7 @@ def test_a_signal_leaves_nothing(pair: Pair) -> None:
             running.wait_stderr("^probe: ", count=moment if ROOT else min(moment, 4), timeout=30)
             during |= programs()
             running.signal(number)
-            outcome = running.finish(10)
+            outcome = running.finish()
             assert outcome.returncode == -number
             if number != signal.SIGKILL:
                 check_schema(json.loads(outcome.stdout))
@@ -358,7 +358,7 @@ def test_a_signal_leaves_nothing(pair: Pair) -> None:
                 os.killpg(running.pid, 0)
         again = place.mcastctl(*args, timeout=30)
         assert answer(json.loads(again.stdout)) == "net.not_on_wire"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while left(pair.b) != before or during & programs():  # the kernel frees some things later
             assert time.monotonic() < deadline, (left(pair.b), before, during)
             time.sleep(0.05)

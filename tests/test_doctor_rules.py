@@ -243,7 +243,7 @@ def _full(kept: int) -> dict[str, Any]:
     return queue | {"applications": (app(drops=40),), "drops": drop("SOCKET_RCVBUFF", count=30)}
 
 
-UDP = {"reason": "NOT_SPECIFIED", "function": "__udp4_lib_rcv"}
+UDP: dict[str, Any] = {"reason": "NOT_SPECIFIED", "function": "__udp4_lib_rcv"}
 IN_ONLY = flow(iface="p1")
 UNBOUND = {"applications": (), "memberships": (), "failing": 8}
 TENTATIVE = (LinkAddress("fd99:5::5", 64, ("tentative",)),)
@@ -602,7 +602,7 @@ CAUSES: list[tuple[str, Facts]] = [
     ),
 ]
 
-UNSEEN = {"why_no_wire": "not root", "why_no_drops": "not root", "flows": Counter()}
+UNSEEN: dict[str, Any] = {"why_no_wire": "not root", "why_no_drops": "not root", "flows": Counter()}
 """An ordinary user sees neither the wire nor the kernel's reasons."""
 REFUSED = {2: Answers(False, False, True)}
 
@@ -981,7 +981,7 @@ def typed_rule(protocol: str, text: str) -> dict[str, Any]:
 
 IGMP = protocol_rule("output", "igmp")["dropping"][0].matches
 DROPS = Rule("inet", "t", "c", None, ("output",), (), "policy", (), 0, "policy drop")
-POLICY = {"dropping": (DROPS._replace(spared=(IGMP,)),)}
+POLICY: dict[str, Any] = {"dropping": (DROPS._replace(spared=(IGMP,)),)}
 SILENT = {
     "an XDP program that passes": (silent(details={2: LinkDetails(True, None, 0)}, untapped=2), ""),
     "a policy that accepts IGMP": (silent(**POLICY), ""),

@@ -120,9 +120,9 @@ def test_no_flood_fills_a_table_of_captured_streams(pair: Pair) -> None:
     sniffer.wait_stdout("capturing")
     before = memory_kb(sniffer.pid)
     flood = Flood(a, forged(hostile_payloads()), sources=10_000)
-    flood.send(5000)
+    flood.send(5000, 10_000)
     known(a, 0)
-    flood.send(4999)
+    flood.send(4999, 10_000)
     known(a, 100)
     most = quiet_kb(sniffer.pid)
     flood.send(1)
@@ -325,7 +325,9 @@ def test_a_second_of_load_is_counted_and_written_whole(pair: Pair, tmp_path: Pat
     a, b = pair
     path = tmp_path / "some.pcap"
     listener = b.start_mcastctl("listen", WHERE, "-i", "b0", "-q", "-j")
-    sniffer = b.start_mcastctl("sniff", "-i", "b0", "-w", path, "-j", "udp", "port", str(PORT))
+    ring = ("--rcvbuf", "64MiB")  # for all of it, should the machine have no time
+    words = ("sniff", "-i", "b0", "-w", path, "-j", *ring, "udp", "port", str(PORT))
+    sniffer = b.start_mcastctl(*words)
     listener.wait_stdout("joined")
     sniffer.wait_stdout("capturing")
     load = ("--probe", "-s", "200", "--pps", "20k", "-T", "1s", "--no-gso", "-q", "-j")

@@ -172,7 +172,15 @@ def test_what_frr_forwards(world: World, here: Place) -> None:
         daemons = []
         for daemon, text in (("zebra", ""), ("pimd", PIM)):
             (folder / f"{daemon}.conf").write_text(text)
-            command = [FRR / daemon, "-u", "frr", "-g", "frr", "-f", folder / f"{daemon}.conf"]
+            command: list[str | Path] = [
+                FRR / daemon,
+                "-u",
+                "frr",
+                "-g",
+                "frr",
+                "-f",
+                folder / f"{daemon}.conf",
+            ]
             command += ["-i", folder / f"{daemon}.pid", "-z", folder / "api"]
             command += ["--vty_socket", folder, "-P", "0"]
             inside = ["nsenter", f"--net=/proc/{r.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
@@ -304,7 +312,7 @@ def test_what_a_bridge_knows(world: World, snooping: int, querier: int, version:
 def settle(look: Callable[[], object]) -> None:
     """Wait until two looks see the same: reports of the joins are still on their way."""
     before = look()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     same = 0
     while same < 5:
         time.sleep(0.1)

@@ -70,7 +70,7 @@ def test_the_corpus_is_of_targets() -> None:
 def test_the_command_that_looks_for_more(here: Place, tmp_path: Path, guided: bool) -> None:
     if guided:
         pytest.importorskip("atheris")
-    command = [sys.executable, Path(__file__).parent / "fuzz", "probe", "1"]
+    command: list[str | Path] = [sys.executable, Path(__file__).parent / "fuzz", "probe", "1"]
     ended = here.run(
         [*command, *([] if guided else ["--plain"])],
         cwd=tmp_path,

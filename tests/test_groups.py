@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import members
@@ -438,7 +439,7 @@ def test_no_answer_of_sock_diag_raises(message: bytes) -> None:
     sockets.detail(message)
 
 
-PARSERS = [
+PARSERS: list[Callable[[str], object]] = [
     *(procnet.igmp, procnet.igmp_versions, procnet.igmp6, procnet.mcfilter, procnet.mcfilter6),
     *(procnet.dev_mcast, lambda text: sockets.parse("udp", text)),
 ]

@@ -60,7 +60,7 @@ def test_silence_without_a_fault_here(pair: Pair) -> None:
     assert "[net.not_on_wire]" in said
     assert f"sudo mcastctl doctor {TARGET} -i b0" in said
     js.wait_stdout('"type":"notice"', timeout=60)
-    scripted = listening(pair.b, "-i", "b0", "-q", "--expect", "1", "-T", "8s")
+    scripted = listening(pair.b, "-i", "b0", "-q", "--expect", "1", "-T", "12s")
     assert "[net.not_on_wire]" in told(scripted)
     ended = scripted.finish()
     assert ended.returncode == 1
@@ -164,7 +164,7 @@ def test_who_hears_something_asks_nobody(pair: Pair) -> None:
     ended.finish()
     voice(pair.a)
     hearing.wait_stdout(GROUP)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while any(Path(f"/proc/{pid}").exists() for pid in beside):
         assert time.monotonic() < deadline
         time.sleep(0.01)

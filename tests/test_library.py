@@ -172,7 +172,7 @@ def scopes_program(interface: str, groups: list[str]) -> object:
             sock = publisher.detach(one)
             assert isinstance(sock, socket.socket)
             with sock:
-                found.append([report.destination[3], sock.getpeername()[3]])
+                found.append([report.destination[-1], sock.getpeername()[3]])
         with selectors.DefaultSelector() as selector:
             selector.register(subscriber, selectors.EVENT_READ)
             assert selector.select(10)
@@ -419,7 +419,11 @@ def misuse_program() -> object:
 
     config = PublicationConfig("239.1.1.1", 5004, interface="lo")
     mine = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(4)]
-    for of_them, one in ((Publisher(), config), (Subscriber(), "239.1.1.1%lo:5004")):
+    both: list[tuple[Any, Any]] = [
+        (Publisher(), config),
+        (Subscriber(), "239.1.1.1%lo:5004"),
+    ]
+    for of_them, one in both:
         sock = mine.pop()
         member = of_them.add(one, sock)
         refused(of_them.add, one, sock)
@@ -865,7 +869,7 @@ def test_every_public_name_is_there_and_loaded_only_when_used() -> None:
         assert getattr(mcastctl, name) is not None
         assert name in dir(mcastctl)
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        _ = mcastctl.Nonsense
+        _ = mcastctl.Nonsense  # type: ignore[attr-defined]
     code = "import mcastctl, sys; print(sorted(m for m in sys.modules if 'mcastctl.' in m))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
@@ -897,7 +901,7 @@ def test_programs_of_the_readme_are_typed(tmp_path: Path) -> None:
     paths = [tmp_path / f"program{number}.py" for number in range(len(PROGRAMS) + 1)]
     for path, source in zip(paths, [*PROGRAMS, wrong], strict=True):
         path.write_text(source)
-    mypy = [sys.executable, "-m", "mypy", "--strict", *paths]
+    mypy: list[str | Path] = [sys.executable, "-m", "mypy", "--strict", *paths]
     told = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
     (fault, typo, summary) = told.stdout.splitlines()
     assert "program3.py" in fault

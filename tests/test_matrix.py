@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from place import BY_ROOT, ROOT, until
@@ -95,7 +96,12 @@ def test_what_hosts_say_is_read() -> None:
     assert testimony.heard(GROUP, {"streams": [GOOD_STREAM]}) == {"f1": Heard("10.0.0.1", 5, 0, 1)}
     assert testimony.asked(GOOD_RUN) == Asked("f1", 5, {"10.0.0.2": answer(0.5)._replace(hops=0)})
     assert testimony.asked({**GOOD_RUN, "sent": 0}).sent == 0  # every request was refused
-    told = {"type": "finding", "severity": "error", "id": "rx.not_joined", "title": "t"}
+    told: dict[str, Any] = {
+        "type": "finding",
+        "severity": "error",
+        "id": "rx.not_joined",
+        "title": "t",
+    }
     told |= {"evidence": ["e"], "hint": "h", "where": "socket", "certain": "proved", "more": [1]}
     found = testimony.finding(told)
     assert found
@@ -204,7 +210,9 @@ def test_a_list_of_hosts_is_read(tmp_path: Path) -> None:
 # --- the command
 
 
-def run_matrix(place: Place, *args: str, timeout: float = 90) -> tuple[Outcome, list[dict]]:
+def run_matrix(
+    place: Place, *args: str, timeout: float = 90
+) -> tuple[Outcome, list[dict[str, Any]]]:
     words = [sys.executable, "-m", "mcastctl", "matrix", *args, "-o", "jsonl"]
     outcome = place.run(words, check=False, timeout=timeout)
     return outcome, outcome.records
@@ -534,13 +542,13 @@ def test_the_example_for_ansible(world: World, tmp_path: Path) -> None:
         "ANSIBLE_HOME": str(tmp_path),
         "ANSIBLE_LOCAL_TEMP": str(tmp_path),
     }
-    silent = b.run(play, check=False, cwd=tmp_path, env=env, timeout=60)
+    silent = b.run(play, check=False, cwd=tmp_path, env=env, timeout=100)
     assert silent.returncode == 2
     assert "heard none of 1 expected" in silent.stdout, silent.stdout + silent.stderr
     a.popen([sys.executable, "-m", "mcastctl", "send", "239.1.1.1:5004", *SENDING])
-    heard = b.run(play, check=False, cwd=tmp_path, env=env, timeout=60)
+    heard = b.run(play, check=False, cwd=tmp_path, env=env, timeout=100)
     assert heard.returncode == 0, heard.stdout
     assert re.search(r"[1-9][0-9]* datagrams, 0 lost", heard.stdout)
 
 
-SENDING = ["-i", "a0", "--probe", "--pps", "50", "-T", "60s", "-q"]
+SENDING = ["-i", "a0", "--probe", "--pps", "50", "-T", "120s", "-q"]

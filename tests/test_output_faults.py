@@ -193,7 +193,7 @@ def _handles_sigint(running: Running) -> bool:
 
 
 def _await(running: Running, *, handles: bool) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while _handles_sigint(running) != handles:
         assert time.monotonic() < deadline, running.args
         time.sleep(0.005)

@@ -23,7 +23,16 @@ LITTLE = Maker("<")
 
 def by_tshark(path: Path, *fields: str) -> Iterator[list[str]]:
     """A row for each packet; Wireshark lists custom blocks too, but counts them as none."""
-    command = ["tshark", "-n", "-r", path, "-T", "fields", "-e", "_ws.col.Protocol"]
+    command: list[str | Path] = [
+        "tshark",
+        "-n",
+        "-r",
+        path,
+        "-T",
+        "fields",
+        "-e",
+        "_ws.col.Protocol",
+    ]
     for name in fields:
         command += ["-e", name]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -46,7 +55,7 @@ def test_wireshark_counts_the_same(tmp_path: Path) -> None:
     for number, kind in enumerate(BOTH.values()):
         (tmp_path / f"{number:03d}.pcapng").write_bytes(kind.data)
     paths = sorted(tmp_path.iterdir())
-    command = ["capinfos", "-M", "-T", "-r", "-c", *paths]
+    command: list[str | Path] = ["capinfos", "-M", "-T", "-r", "-c", *paths]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     counts = [int(line.split("\t")[1]) for line in told.splitlines()]
     assert dict(zip(BOTH, counts, strict=True)) == {name: one.packets for name, one in BOTH.items()}

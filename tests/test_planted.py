@@ -89,7 +89,7 @@ def test_nothing_planted_is_executed_or_read(pair: Pair, tmp_path: Path, variabl
     program = Path(sys.executable).with_name("mcastctl")
 
     def run(command: str) -> Outcome:
-        words = [program, *command.split()]
+        words: list[str | Path] = [program, *command.split()]
         return pair.a.run(words, cwd=cwd, env=env, check=False, timeout=60)
 
     commands = COMMANDS if variable == "HOME" else COMMANDS[-3:-2]

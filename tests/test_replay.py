@@ -38,7 +38,7 @@ def tshark(path: Path) -> list[dict[str, str]]:
     need("tshark")
     checks = [f"-o{one}.check_checksum:TRUE" for one in ("ip", "udp")]
     wanted = [f"-e{field}" for field in FIELDS]
-    argv = ["tshark", "-n", *checks, "-r", path, "-T", "fields", *wanted]
+    argv: list[str | Path] = ["tshark", "-n", *checks, "-r", path, "-T", "fields", *wanted]
     said = subprocess.run(argv, capture_output=True, text=True, check=True, env={"PATH": PATH})
     rows = [line.split("\t") for line in said.stdout.splitlines()]
     return [dict(zip(FIELDS, row, strict=True)) for row in rows]
@@ -129,7 +129,7 @@ def test_a_replay_of_some_as_fast_as_it_goes(pair: Pair, tmp_path: Path) -> None
     groups = "239.9.9.8:99+1"
     listener = b.start_mcastctl("listen", "-j", groups, "-i", "b0", "-c", "4")
     listener.wait_stdout('"joined"', count=2)
-    options = ["--replay", path, "--replay-filter", "dst 239.1.1.1", "--flood"]
+    options: list[str | Path] = ["--replay", path, "--replay-filter", "dst 239.1.1.1", "--flood"]
     sent = a.mcastctl("send", groups, "-i", "a0", *options)
     assert sent.returncode == 0
     assert "left out 1 datagram that the capture cut short" in sent.stderr

@@ -144,7 +144,7 @@ def crossroads(world: World) -> Host:
 
 def generated() -> list[Case]:
     dice = random.Random(SEED)  # noqa: S311
-    cases = set()
+    cases: set[Case] = set()
     while len(cases) < CASES:
         if dice.random() < 0.6:
             group = dice.choice(
@@ -479,7 +479,11 @@ def test_a_vpn_is_named_before_chance() -> None:
         "main",
         1,
         "0.0.0.0/0",
-        *[None] * 5,
+        None,
+        None,
+        None,
+        None,
+        None,
         "",
     )
     (found,) = fragile(route, {2: wired, 3: tunnel})

@@ -103,7 +103,7 @@ def test_a_run_takes_over_its_continuation_and_nothing_else(kind: str) -> None:
     whole = run(300, kind=kind, seq=65400)
     begin, end = run(300, kind=kind, seq=65400), whole.after(100)
     for column in (begin.times_ns, begin.stamps, begin.payloads):
-        del column[100:]  # type: ignore[attr-defined]
+        del column[100:]
     end.base_ns, end.times_ns = end.base_ns + 7, array("q", [one - 7 for one in end.times_ns])
     other = [run(9, kind=kind, seq=65500, sport=1), run(9, kind=kind, seq=65499)]
     for one in other[: 1 if kind == PLAIN else 2]:

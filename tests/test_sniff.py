@@ -67,7 +67,7 @@ def test_lines_are_those_of_tcpdump(tmp_path: Path, order: str, nano: bool) -> N
         for number, packet in enumerate(plain())
     ]
     path = capture(tmp_path, made, order=order, nano=nano)
-    command = [*UNROOTED, "tcpdump", "-nn", "--micro", "-r", path]
+    command: list[str | Path] = [*UNROOTED, "tcpdump", "-nn", "--micro", "-r", path]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert sniff("-r", path).stdout == told.stdout
 

@@ -7,6 +7,7 @@ import resource
 import sys
 
 import pytest
+from flood import all_read
 from mishaps import Cable, State
 from streams import Stream
 from test_deaf import cable, ended, notices, start
@@ -30,7 +31,7 @@ def test_verdicts_of_a_run_that_was_deaf(world: World) -> None:
     """Some time, at the end, or only until what was waited for was there."""
     wire = cable(world)
     other = Cable(world, wire.a, wire.b)
-    end = ("-T", "2.5s", "-q", "-j")
+    end = ("-T", "5s", "-q", "-j")
     wire.b.ip("link set b1 down")
     none = wire.b.start_mcastctl("listen", GROUP, "-i", other.far, "--expect-none", *end)
     limited = start(wire.b, "listen", GROUP, "-i", "b0", "--max-loss", "0%", *end[:3])
@@ -39,8 +40,9 @@ def test_verdicts_of_a_run_that_was_deaf(world: World) -> None:
     late.wait_stdout('"code":"late"')
     wire.b.ip("link set b1 up", "link add x0 type veth peer name x1", "link set x1 up")
     wire.b.ip("link set x0 up")
-    sent = wire.a.mcastctl("send", GROUP, "--probe", "-c", "3", "-i", "a0", "-q")
+    sent = wire.a.mcastctl("send", GROUP, "--probe", "-c", "3", "--pps", "100", "-i", "a0", "-q")
     assert sent.returncode == 0
+    all_read(wire.b)
     wire.b.ip("link set b0 down")
     was_deaf, is_deaf, waited = (Stream.of(one.finish(20)) for one in (none, limited, late))
     assert notices(was_deaf, "deaf")[0]["text"].endswith("listening again: it was down")

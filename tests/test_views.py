@@ -237,7 +237,8 @@ def test_a_driver_that_counts_no_groups_is_not_said_to_hear_none() -> None:
     """The counter of lo stays 0 whatever comes in."""
 
     def told(before: int, now: int) -> float | None:
-        one = Interface("lo", 1, *[None] * 7, (), None, None, None, (), {})
+        unknown = (None, None, None, None, None, None, None)
+        one = Interface("lo", 1, *unknown, (), None, None, None, (), {})
         counters = [{"rx_packets": 9, "rx_multicast": number} for number in (before, now)]
         first, second = (one._replace(counters=each) for each in counters)
         return rates(0, 2.0, first, second).rx_multicast_per_s

@@ -163,8 +163,8 @@ def test_changes_between_two_looks(
     expected: list[tuple[str, str | None]],
 ) -> None:
     key = (2, "239.1.1.1")
-    looks = [{} if one is None else {key: one} for one in (before, after)]
-    assert [(event, source) for _, event, source in changes(*looks, [key])] == expected
+    old, new = ({} if one is None else {key: one} for one in (before, after))
+    assert [(event, source) for _, event, source in changes(old, new, [key])] == expected
 
 
 def test_no_announcement_raises() -> None:

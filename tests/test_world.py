@@ -144,7 +144,7 @@ def test_the_environment_is_clean(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_signals_reach_the_command_itself(pair: Pair) -> None:
-    sleeper = pair.a.popen(["sh", "-c", "echo up; exec sleep 30"])
+    sleeper = pair.a.popen(["sh", "-c", "echo up; exec sleep 300"])
     sleeper.wait_stdout("up")
     sleeper.signal(signal.SIGINT)
     assert sleeper.finish().returncode == -signal.SIGINT
@@ -163,14 +163,14 @@ def test_input_output_and_waiting(pair: Pair) -> None:
     with pytest.raises(AssertionError, match="exit status 3"):
         pair.a.sh("exit 3")
     with pytest.raises(AssertionError, match="still running"):
-        pair.a.run(["sleep", "30"], timeout=0.05)
+        pair.a.run(["sleep", "300"], timeout=0.05)
 
 
 @pytest.mark.usefixtures("namespaces")
 def test_nothing_outlives_its_world() -> None:
     with World() as world:
         host = world.host("a")
-        orphan = host.popen(["sh", "-c", "sleep 30 & echo $!; wait"])
+        orphan = host.popen(["sh", "-c", "sleep 300 & echo $!; wait"])
         child = int(orphan.wait_stdout(r"^(\d+)\n")[1])
         pids = {world.anchor.pid, host.pid, orphan.pid, child}
         scratch = host.config_home
@@ -184,7 +184,7 @@ def test_nothing_outlives_a_killed_test(tmp_path: Path) -> None:
 from world import World
 with World() as world:
     host = world.host("a")
-    sleeper = host.popen(["sh", "-c", "echo up; exec sleep 30"])
+    sleeper = host.popen(["sh", "-c", "echo up; exec sleep 300"])
     sleeper.wait_stdout("up")
     print(world.anchor.pid, host.pid, sleeper.pid, flush=True)
     sleeper.finish(30)
@@ -200,7 +200,7 @@ with World() as world:
     assert all(gone(pid) for pid in pids)
 
 
-def gone(pid: int, timeout: float = 5) -> bool:
+def gone(pid: int, timeout: float = 30) -> bool:
     """Whether a process that is no child of ours has ended, or does so in time."""
     try:
         descriptor = os.pidfd_open(pid)

@@ -162,7 +162,7 @@ def drain(
                 spent[name].append((tool.cpu_ns() - before[name]) / sent)
     for tool in running.values():
         captured, dropped = tool.finish()
-        assert not dropped, f"{tool.process.args}: {dropped} dropped, {captured} captured"
+        assert not dropped, f"{tool.process.args!r}: {dropped} dropped, {captured} captured"
     return {name: statistics.median(values) for name, values in spent.items()}
 
 

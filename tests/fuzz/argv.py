@@ -138,8 +138,7 @@ def _held_back(reached: list[bool], said: list[str]) -> Iterator[None]:
 
     for one in commands:
         one.callback = run
-    stream.notice = said.append
-    stream.say = said.append
+    vars(stream).update(notice=said.append, say=said.append)
     os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
     try:
         yield

@@ -35,7 +35,7 @@ from mcastctl.model.watch import Watch
 from mcastctl.net import ancillary, routing
 from mcastctl.output.packets import Look, tail
 
-LINKTYPES = (1, 101, 113, 276, 0, 9, 12, 50, 104, 108, 228, 229, 9999)
+LINKTYPES: tuple[int, ...] = (1, 101, 113, 276, 0, 9, 12, 50, 104, 108, 228, 229, 9999)
 LINKTYPES += (10, 19, 105, 109, 117, 119, 127, 163, 192, 239, 258)
 LOOKS = (Look(), Look("X", True, 1), Look("A", False, 0))
 
