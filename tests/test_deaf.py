@@ -3,6 +3,8 @@ again; none is ever silent because it went deaf."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import sys
@@ -156,6 +158,28 @@ def test_every_fault_is_told_and_survived(world: World, tmp_path: Path) -> None:
         assert heard[name].summary["written"] == heard[name].summary["packets"] > 0
         read = Stream.of(b.mcastctl("sniff", "-r", file, "-j", timeout=30))
         assert len(read.all("packet")) == heard[name].summary["written"]
+
+
+def test_a_backlog_delays_no_news_of_the_interface(world: World) -> None:
+    """A capture that is behind listens to what is back before it has looked at all of it."""
+    wire = cable(world)
+    read, write = os.pipe()
+    sniff = ("sniff", "-i", "b0", "-j", "-c", "4000", "udp", "port", "5004")
+    sniffer = wire.b.start_mcastctl(*sniff, stdout=write)
+    os.close(write)
+    with os.fdopen(read) as said:
+        while "capturing" not in said.readline():
+            pass
+        flood = ("--probe", "--flood", "--no-gso", "-c", "4000", "-s", "1000", "-q")
+        wire.a.mcastctl("send", "239.1.1.1:5004", *flood, "-i", "a0")
+        wire.pull()  # nobody reads, so it is held up early in the first block of the ring
+        wire.plug(wire.index)
+        records = [json.loads(line) for line in said]
+    assert sniffer.finish().returncode == 0
+    told = next(place for place, one in enumerate(records) if one.get("code") == "gone")
+    packets = [one["type"] == "packet" for one in records]
+    assert sum(packets) == 4000
+    assert sum(packets[:told]) < 2000
 
 
 def test_a_membership_counts_once_however_often_it_was_lost(world: World) -> None:

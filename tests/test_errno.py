@@ -155,10 +155,10 @@ ROWS = {
     ),
     "interface down": _down(
         *(f"send {G4} x -i a0", 2),
-        *("cannot send to 239.1.1.1:5004 on a0: network is unreachable (ENETUNREACH)", "up?"),
+        *("cannot send to 239.1.1.1:5004 on a0: network is unreachable (ENETUNREACH)", "a0 up"),
     ),
     "asking while down": _down(
-        f"ping {G4} -i a0 -c 1 --wait 30ms", 2, "network is unreachable (ENETUNREACH)", "up?"
+        f"ping {G4} -i a0 -c 1 --wait 30ms", 2, "network is unreachable (ENETUNREACH)", "a0 up"
     ),
     "unreachable": _route("send 239.9.1.1:5 x", "unreachable", 2, "(EHOSTUNREACH)", "-i IFACE"),
     "prohibited": _route("send 239.9.1.1:5 x", "prohibit", 2, "(EACCES)", "a route prohibits"),

@@ -46,17 +46,26 @@ def enter(text: str) -> None:
 
 def _find(text: str) -> Path:
     named = NAMED / text
-    if text not in ("", ".", "..") and "/" not in text and "\0" not in text and named.exists():
+    if text not in ("", ".", "..") and "/" not in text and _is_there(named):
         return named
     if re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
         process = Path("/proc") / str(int(text))
-        if process.exists():
+        if _is_there(process):
             return process / "ns" / "net"
         raise ValueRangeError(
             f"there is neither a process {text} nor a network namespace of that name",
             hint="name a running process; 'lsns -t net' lists those with a namespace of their own",
         )
     raise ValueRangeError(f"there is no network namespace '{text}'", hint=f"{_known()}; or a pid")
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a name, which may be any text, is that of something there is."""
+    try:
+        path.stat()
+    except (OSError, ValueError):  # too long, or behind what may not be looked into
+        return False
+    return True
 
 
 def _known() -> str:
