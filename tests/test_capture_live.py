@@ -147,6 +147,13 @@ def test_commentary_is_not_bothered_with_data(pair: Pair, interface: str) -> Non
     assert {one["proto"] for one in found} == control
 
 
+CHANNELS = "(udp port 5004 and ip dst 239.1.1.1)"
+CHANNELS += "".join(
+    f" or (udp port {at} and ip dst 239.2.2.{at % 250})" for at in range(6000, 6900)
+)
+"""A filter of more than 4,096 instructions."""
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
@@ -154,6 +161,7 @@ def test_commentary_is_not_bothered_with_data(pair: Pair, interface: str) -> Non
         ("udp and dst net ff00::/8", ["ff15::1"]),
         ("vlan 7", ["fd00:1::1"]),
         ("ether proto 0x0806 or dst 10.0.1.255", ["10.0.1.255", None]),
+        pytest.param(CHANNELS, ["239.1.1.1"], id="longer than any kernel takes"),
     ],
 )
 def test_a_filter_means_what_it_means_to_tcpdump(

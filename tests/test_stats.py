@@ -286,6 +286,11 @@ def test_the_summary_counts_what_came() -> None:
     )
 
 
+def test_rates_are_of_the_time_between_the_first_and_the_last() -> None:
+    (row,) = streams(heard(datagram(at=second * SECOND, length=125) for second in range(3)))
+    assert (row["packets_per_s"], row["bits_per_s"]) == (1, 1000)
+
+
 def test_a_clock_set_back_breaks_no_figure() -> None:
     (row,) = streams(heard(datagram(at=at) for at in (SECOND, 0)))
     assert (row["max_gap_ms"], row["packets_per_s"]) == (0, 0)

@@ -116,7 +116,7 @@ class Live:
             self._kinds = Kinds(wanted.interfaces)
             members = [one for one in everything if wanted.promisc or packet.hears_groups(one[0])]
             self._code = _program(wanted)
-            if program.loops(self._code):
+            if program.loops(self._code) or len(self._narrowed()) > program.LONGEST:
                 self._code = program.accept(wanted.snaplen)
                 self._keep = _FrameFilter(wanted.expression)
             self.ring.listen(members, self._narrowed(), promisc=wanted.promisc)

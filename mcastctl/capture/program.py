@@ -238,6 +238,8 @@ def _independent(one: Instruction) -> Instruction:
     )
 
 
+LONGEST = 4096
+"""Most instructions a kernel takes (BPF_MAXINSNS of <linux/bpf_common.h>)."""
 REJECT = [Instruction(_RET, 0, 0, 0)]
 """Passes nothing."""
 

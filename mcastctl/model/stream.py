@@ -157,6 +157,8 @@ class StreamStats:
         """Return the JSON form (an element of `streams`)."""
         sequence = self._sequence if self.kind in (PROBE, RTP) else None
         elapsed = (self.last_ns - self.first_ns) / 1e9
+        # Between the first and the last lies one datagram less than came.
+        per_s = (self.packets - 1) / elapsed if elapsed > 0 else 0.0
         return {
             "src": self.src,
             "sport": self.sport,
@@ -177,6 +179,6 @@ class StreamStats:
             "first_seq": sequence.first if sequence and sequence.unique else None,
             "last_seq": sequence.highest if sequence and sequence.unique else None,
             "ttl": self.ttl,
-            "packets_per_s": round((self.packets - 1) / elapsed, 3) if elapsed > 0 else 0.0,
-            "bits_per_s": round(8 * self.bytes / elapsed, 3) if elapsed > 0 else 0.0,
+            "packets_per_s": round(per_s, 3),
+            "bits_per_s": round(8 * self.bytes / self.packets * per_s, 3) if per_s else 0.0,
         }
