@@ -1035,7 +1035,7 @@ FIXES: dict[str, tuple[Facts, str]] = {
         receiver(G6, drops=drop("NETFILTER_DROP"), dropping=(_LEGACY_RULE,)),
         "host.firewall_input",
     ),
-    "nft insert rule inet t c ip daddr 239.1.1.1 udp dport 5000 accept": (
+    "nft -ae insert rule inet t c ip daddr 239.1.1.1 udp dport 5000 accept": (
         receiver(drops=drop("NETFILTER_DROP"), dropping=DOUBTFUL),  # before either
         "host.firewall_input",
     ),
@@ -1043,7 +1043,7 @@ FIXES: dict[str, tuple[Facts, str]] = {
         receiver(drops=drop("IP_RPFILTER"), links=LINKS | {2: link(2, "eth0", ME6)}),
         "host.no_ipv4_address",
     ),
-    "nft insert rule bridge t c handle 4 ip6 daddr ff15::1:1 accept": (
+    "nft -ae insert rule bridge t c handle 4 ip6 daddr ff15::1:1 accept": (
         switch(
             group=G6,
             flows=IN_ONLY,

@@ -68,9 +68,8 @@ def mostly(facts: Facts, lost: int) -> bool:
 def steady(facts: Facts, lost: int) -> bool:
     """Tell whether what an idle host lost is most of what came in, and a stream, no chatter."""
     own = facts.moved(f"dev.{facts.name(facts.question.ifindex)}.rx_packets")
-    return (
-        idle(facts) and lost >= STREAM_PER_S * facts.watched_s and own * 0.5 <= lost <= own * 1.25
-    )
+    least = max(4 * ENOUGH, STREAM_PER_S * facts.watched_s)
+    return idle(facts) and lost >= least and own * 0.5 <= lost <= own * 1.25
 
 
 def lost_early(facts: Facts) -> bool:

@@ -138,7 +138,8 @@ def rp_filter_words(facts: Facts, evidence: list[str]) -> tuple[str, list[str], 
     route = f"{source} dev {word(name)}"
     hint = f"ip route add {route} (undo: ip route del {route})"
     if reverse and not reverse.iface:  # loose mode asks for any route
-        hint += f", or: sysctl {setting(4, name, 'rp_filter', 0)} (and all)"
+        off = f"{setting(4, 'all', 'rp_filter', 0)} {setting(4, name, 'rp_filter', 0)}"
+        hint += f", or: sysctl {off}"
     elif value != 2:
         hint += f", or: sysctl {setting(4, name, 'rp_filter', 2)}"
     title = f"reverse path filter: {source} arrives on {name}, the route back leads {way}"
