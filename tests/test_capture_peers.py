@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Pair
+from frr import speaking_pim
 from place import BY_ROOT, ROOT
 from streams import Stream
 from world import Host, Outcome, Place, Running, need
@@ -164,46 +163,18 @@ def test_silence_ends_on_time_without_rings(pair: Pair) -> None:
     assert outcome.returncode == 1, outcome
 
 
-FRR = Path("/usr/lib/frr")
-
-
 @pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_frr_speaks_pim_and_asks(pair: Pair, here: Place, tmp_path: Path) -> None:
-    """FRR changes to a user of its own, which the user namespace of a world does not have."""
     need("vtysh", WITNESS)
     a, b = pair
     seen = tmp_path / "witness.pcap"
     capture = start_sniff(b)
     comments = start_sniff(b, "--control")
     witness = start_witness(b, here, seen)
-    with tempfile.TemporaryDirectory(prefix="mcastctl-frr-") as name:  # short: it holds sockets
-        folder = Path(name)
-        shutil.chown(folder, "frr", "frr")
-        daemons = []
-        for daemon, text in (("zebra", ""), ("pimd", "interface a0\n ip pim\n ip igmp\n")):
-            (folder / f"{daemon}.conf").write_text(text)
-            command: list[str | Path] = [
-                FRR / daemon,
-                "-u",
-                "frr",
-                "-g",
-                "frr",
-                "-f",
-                folder / f"{daemon}.conf",
-            ]
-            command += ["-i", folder / f"{daemon}.pid", "-z", folder / "api"]
-            command += ["--vty_socket", folder, "-P", "0"]
-            inside = ["nsenter", f"--net=/proc/{a.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
-            daemons.append(here.popen([*inside, *command]))
-            deadline = time.monotonic() + 40
-            while not (folder / ("api" if daemon == "zebra" else "pimd.vty")).exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+    with speaking_pim(here, a, "a0"):
         capture.wait_stdout('"proto":"pim".*"hello"', timeout=40)
         capture.wait_stdout('"proto":"igmp".*query', timeout=40)
         comments.wait_stdout("10.0.1.1 is the querier: IGMPv3", timeout=40)
-        for one in reversed(daemons):
-            one.stop()
     comments.signal(2)
     comments.finish()
     found = [one for one in ends(capture, witness) if one["src"] == "10.0.1.1"]

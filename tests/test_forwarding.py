@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import wire
+from frr import speaking_pim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from members import Join, Socket, member
@@ -157,35 +156,11 @@ def test_what_smcroute_forwards(world: World, tmp_path: Path) -> None:
     assert re.search(r"10\.0\.1\.2 +239\.1\.1\.1 +r0 +r1>3 r2>1 +20 +0 ", text), text
 
 
-FRR = Path("/usr/lib/frr")
-PIM = "".join(f"interface r{number}\n ip pim\n ip igmp\n" for number in range(2))
-
-
 @pytest.mark.skipif(not ROOT, reason=BY_ROOT)
 def test_what_frr_forwards(world: World, here: Place) -> None:
-    """FRR changes to a user of its own, which the user namespace of a world does not have."""
     need("vtysh")
     r = router(world)
-    with tempfile.TemporaryDirectory(prefix="mcastctl-frr-") as name:  # short: it holds sockets
-        folder = Path(name)
-        shutil.chown(folder, "frr", "frr")
-        daemons = []
-        for daemon, text in (("zebra", ""), ("pimd", PIM)):
-            (folder / f"{daemon}.conf").write_text(text)
-            command: list[str | Path] = [
-                FRR / daemon,
-                "-u",
-                "frr",
-                "-g",
-                "frr",
-                "-f",
-                folder / f"{daemon}.conf",
-            ]
-            command += ["-i", folder / f"{daemon}.pid", "-z", folder / "api"]
-            command += ["--vty_socket", folder, "-P", "0"]
-            inside = ["nsenter", f"--net=/proc/{r.pid}/ns/net", "setpriv", "--pdeathsig=KILL"]
-            daemons.append(here.popen([*inside, *command]))
-            until((folder / ("api" if daemon == "zebra" else "pimd.vty")).exists)
+    with speaking_pim(here, r, "r0", "r1") as pimd:
         until(lambda: "r1" in r.proc("ip_mr_vif"), 30)
         b = world._hosts["b"]
         member(b, Socket((Join("232.1.1.1", b.ifindex(), "include", ("10.0.1.2",)),)))
@@ -201,9 +176,7 @@ def test_what_frr_forwards(world: World, here: Place) -> None:
         assert kinds == {"pimreg": "register", "r0": "physical", "r1": "physical"}
         seen = here.mcastctl("routes", "--forwarding", "--netns", str(r.pid), "-j", check=True)
         holders = json.loads(seen.stdout)[0]["holders"]
-        assert {(one["name"], one["pid"]) for one in holders} == {("pimd", daemons[1].pid)}
-        for one in reversed(daemons):
-            one.stop()
+        assert {(one["name"], one["pid"]) for one in holders} == {("pimd", pimd.pid)}
 
 
 def test_registers_dead_ends_and_wrong_interfaces(world: World) -> None:
