@@ -233,6 +233,7 @@ def test_send_and_doctor_say_the_same(pair: Pair, way: str) -> None:
         ("dev a0", "dev IFACE"),
         ("-i a0", "-i IFACE"),
         (f"get {GROUP}", "get GROUP"),
+        (f"prepend {GROUP}", "prepend GROUP"),
     ):
         fix = fix.replace(known, asked)
     assert hint.endswith(fix)
