@@ -387,6 +387,7 @@ def test_ttl_of_what_comes_after_many_others(pair: Pair) -> None:
     deadline = time.monotonic() + 10
     while " 00000000:00000000 " not in b.proc("udp") and time.monotonic() < deadline:
         time.sleep(0.01)  # the queue of its socket: local address, remote, state, tx:rx
+    time.sleep(0.1)  # a rush is over after a pause of half that
     again = probe.encode(probe.Probe(0, 1, 0, 1, 2700, 0), 64)
     inject(a, "239.1.1.1", [again], sport=4001, ttl=9)
     found = Stream.of(listener.finish()).summary["streams"]

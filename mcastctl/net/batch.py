@@ -205,8 +205,7 @@ class Batch:
 
     def _record(self, flow: Flow, time_ns: int, length: int, payload: bytes) -> Datagram:
         mark = recognise(payload, length)
-        if not self.detailed:
-            self.flows.note(flow, mark)
+        self.flows.note(flow, mark, known=self.detailed)
         self.undecided = self.undecided or undecided(payload, mark)
         kept = payload if self.whole else payload[:HEAD]
         return Datagram(self._base_ns + time_ns, *flow, length, kept, mark)

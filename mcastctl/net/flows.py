@@ -54,14 +54,14 @@ class Flows:
             self.news = True
             return flow
 
-    def note(self, flow: Flow, mark: Mark) -> None:
-        """Take a stream that its flow did not have before for news, too."""
+    def note(self, flow: Flow, mark: Mark, *, known: bool) -> None:
+        """Take a stream that its flow did not have before for news, unless all of it is `known`."""
         stream = (flow[3], flow[4], mark.kind, mark.ident)
         if stream not in self._streams:
             if len(self._streams) >= _KNOWN:
                 self._streams.clear()
             self._streams.add(stream)
-            self.news = True
+            self.news = self.news or not known
 
     def _flow(self, name: bytes, control: bytes) -> Flow | None:
         group, port, (iface, index), *_ = self._subscription
