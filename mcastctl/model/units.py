@@ -92,7 +92,7 @@ def parse_dscp(text: str) -> int:
 
 def parse_hex(text: str) -> bytes:
     """Parse hexadecimal payload; spaces, colons and a leading 0x are allowed."""
-    digits = re.sub(r"[\s:]", "", text.removeprefix("0x"))
+    digits = re.sub(r"[\s:]", "", text.removeprefix("0x"), flags=re.ASCII)
     if len(digits) % 2 and re.fullmatch(r"[0-9A-Fa-f]*", digits, re.ASCII):
         raise ValueRangeError(
             f"the hexadecimal payload has an odd number of digits, {len(digits)}",
