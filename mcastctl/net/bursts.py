@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mcastctl.model.pacing import Pacer, SendTimes
 from mcastctl.model.records import Notice
-from mcastctl.net.ladder import Ladder
+from mcastctl.net.ladder import Ladder, together
 from mcastctl.net.payloads import Probes, Repeated
 from mcastctl.net.sender import Sender, Target, refused
 
@@ -32,7 +32,7 @@ class Bursts:
         self._payloads = payloads
         self._pacer = pacer
         self._targets = len(pairs)
-        self._rounds = max(1, min(MOST_SLOTS, _MOST_BYTES // max(payloads.size, 1)) // len(pairs))
+        self._rounds = _rounds(payloads.size, len(pairs), segment=segment)
         places: dict[Sender, list[int]] = {}
         for place, (sender, _) in enumerate(pairs):
             places.setdefault(sender, []).append(place)
@@ -99,3 +99,12 @@ class Bursts:
         ladder, first, end = self._queue.pop(0)
         if first + taken < end:
             self._queue.insert(0, (ladder, first + taken, end))
+
+
+def _rounds(size: int, targets: int, *, segment: bool) -> int:
+    """Return how many rounds of payloads of `size` bytes are prepared at once."""
+    slots = min(MOST_SLOTS, _MOST_BYTES // max(size, 1))
+    whole = together(size)
+    if segment and targets == 1 and whole > 1:
+        return max(slots // whole, 1) * whole  # no call for a rest
+    return max(slots // targets, 1)

@@ -36,23 +36,44 @@ class Rung(Protocol):
         """Undo what the way has set on the socket."""
 
 
+def together(size: int, most: int = MOST_SEGMENTS[0]) -> int:
+    """Return how many datagrams of `size` bytes one payload may hold that is cut further down."""
+    return min(most, _MOST_BYTES // max(size, 1))
+
+
 class Segmented:
-    """Up to `most` datagrams to one target as one payload that is cut further down."""
+    """Up to `most` datagrams to one target as one payload that is cut further down.
+
+    Several such payloads go in one call where all of them are full.
+    """
 
     unfit = frozenset((errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP))
 
     def __init__(
         self, sender: Sender, names: list[SockAddr], slots: Slots | ProbeSlots, most: int
     ) -> None:
+        from mcastctl.net.messages import Outbox  # ctypes: only who sends many pays for it
+
         self._sender, self._name = sender, names[0] if names else None
         self._view = memoryview(slots.buffer)
         self._size, self._stride = slots.size, slots.stride
-        self.most = min(most, _MOST_BYTES // max(slots.size, 1))
+        self.most = together(slots.size, most)
+        packed = [sockopts.pack_name(name) for name in names]
+        # Whole payloads only: the rest goes in parts.
+        self._outbox = (
+            Outbox(slots.buffer, slots.size, slots.stride, packed, self.most)
+            if slots.slots >= self.most
+            else None
+        )
         sender.set_segment(slots.size)
 
     def send(self, first: int, count: int) -> int:
-        """Hand over slots as one payload; they are taken or refused as one."""
-        count = min(count, self.most)
+        """Hand over slots as payloads of up to `most`, each taken or refused as one."""
+        number, early = divmod(first, self.most)
+        if self._outbox is not None and not early and count >= self.most:
+            sent = self._outbox.send(self._sender.fileno(), number, count // self.most)
+            return sent * self.most
+        count = min(count, self.most - early)
         at, size, stride = first * self._stride, self._size, self._stride
         if size == stride:
             self._sender.hand_over([self._view[at : at + count * stride]], self._name)

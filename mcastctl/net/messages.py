@@ -24,13 +24,17 @@ def address_of(buffer: Any) -> int:
 
 
 class Outbox:
-    """Datagrams of `size` bytes, `stride` apart in `buffer`, to `names` in turn (sockaddrs).
+    """Payloads of `size` bytes, `stride` apart in `buffer`, to `names` in turn (sockaddrs).
 
-    Without names they go where the socket is connected to.
+    Each is a message, or so many `together` are (`Segmented` in net/ladder.py). Without names they
+    go where the socket is connected to.
     """
 
-    def __init__(self, buffer: bytearray, size: int, stride: int, names: list[bytes]) -> None:
-        slots = len(buffer) // stride
+    def __init__(
+        self, buffer: bytearray, size: int, stride: int, names: list[bytes], together: int = 1
+    ) -> None:
+        messages = len(buffer) // stride // together
+        parts = 1 if size == stride else together  # without gaps between them, one is enough
         self._kept: list[Any] = [buffer]
         base = address_of(buffer)
         places, length = [0], 0
@@ -39,19 +43,20 @@ class Outbox:
             packed = bytearray(b"".join(names))
             self._kept.append(packed)
             places = [address_of(packed) + at * length for at in range(len(names))]
+        step, extent = together // parts * stride, together // parts * size
         vectors = bytearray(
-            b"".join(_IOVEC.pack(base + slot * stride, size) for slot in range(slots))
+            b"".join(_IOVEC.pack(base + n * step, extent) for n in range(messages * parts))
         )
         vector = address_of(vectors)
         header = struct.Struct(HERE.mmsghdr or "")
         headers = bytearray(
             b"".join(
                 header.pack(
-                    *(places[slot % len(places)], length),
-                    *(vector + slot * _IOVEC.size, 1),
+                    *(places[n % len(places)], length),
+                    *(vector + n * parts * _IOVEC.size, parts),
                     *(0, 0, 0, 0),
                 )
-                for slot in range(slots)
+                for n in range(messages)
             )
         )
         self._kept += [vectors, headers]
@@ -61,7 +66,7 @@ class Outbox:
         self._sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
     def send(self, descriptor: int, first: int, count: int) -> int:
-        """Send slots `first` to `first + count`; return how many the kernel took, at least one.
+        """Send `count` messages from `first` on; return how many the kernel took, at least one.
 
         OSError is about the first of them; none was taken then.
         """
