@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,6 +60,8 @@ def _paced(given: Mapping[str, Any]) -> bool:
 
 def payloads(given: Mapping[str, Any], targets: int) -> Recorded:
     """Open the capture. Raises CaptureFileError, FilterError, PayloadError."""
+    from pathlib import Path
+
     from mcastctl.capture import reading
     from mcastctl.decode.explain import Explainer
     from mcastctl.decode.packet import Decoder
