@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Pair
 from flood import all_read, heard_out
-from streams import Stream, check_accounted, inject
+from streams import Stream, check_all_heard, inject
 from world import Host, Running, World
 
 from mcastctl.model import probe
@@ -568,7 +568,7 @@ def test_rtp_is_recognised(pair: Pair) -> None:
     (stream,) = heard.summary["streams"]
     expected = {"kind": "rtp", "stream": "cafebabe", "lost": 2, "duplicates": 1, "reordered": 1}
     assert {key: stream[key] for key in expected} == expected
-    assert 0 < stream["jitter_ms"] < 200
+    assert 0 < stream["jitter_ms"] < 20
     assert [d["seq"] for d in heard.datagrams[:2]] == [65533, 65534]
 
 
@@ -676,11 +676,11 @@ def test_twenty_thousand_a_second_for_ten_seconds(pair: Pair) -> None:
     )
     heard = heard_out(listener, b)
     assert sent.status == 0
-    assert 100_000 < sent.summary["sent"] <= 202_000
+    assert 180_000 < sent.summary["sent"] <= 202_000
     assert sent.summary["refused"] == 0
     (stream,) = heard.summary["streams"]
     assert stream["bytes"] == 200 * stream["packets"]
-    check_accounted(heard.summary, sent.summary["sent"])
+    check_all_heard(heard.summary, sent.summary["sent"])
 
 
 # --- verdicts
